@@ -1,0 +1,1 @@
+//! Docker Swarm mode as a library.

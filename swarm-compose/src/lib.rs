@@ -1,0 +1,1 @@
+//! Stack files: parsing, interpolation, merging and conversion to service specs.

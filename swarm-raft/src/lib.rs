@@ -1,0 +1,1 @@
+//! A durable, replicated Store over openraft: log, snapshots and encryption at rest.

@@ -1,0 +1,1 @@
+//! Every manager-side decision of the swarm orchestrator, as pure functions.
