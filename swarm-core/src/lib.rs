@@ -1,1 +1,7 @@
-//! The object model, the store, the control loop and the traits of the swarm orchestrator.
+//! The core of the swarm orchestrator: the object model, the store, the control loop, and the
+//! traits behind which everything else can be replaced.
+
+pub mod id;
+pub mod json;
+pub mod model;
+pub mod time;

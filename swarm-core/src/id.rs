@@ -1,0 +1,175 @@
+//! Typed object ids: 25 characters of base 36, as Docker's clients expect them.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use rand::Rng;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+const LEN: usize = 25;
+const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// The id of an object of type `T`: 25 characters `[0-9a-z]`, about 129 random bits.
+///
+/// Ids of different types do not mix. The [`NIL`](Self::NIL) id (25 zeros) is never generated; it
+/// stands for "not set" and its JSON is the empty string.
+///
+/// ```
+/// use swarm_core::id::{Id, IdSource};
+/// use swarm_core::model::Service;
+/// let id: Id<Service> = IdSource::seeded(7).next();
+/// assert_eq!(id.as_str().len(), 25);
+/// assert_eq!(id.as_str().parse::<Id<Service>>().unwrap(), id);
+/// ```
+pub struct Id<T: ?Sized> {
+    digits: [u8; LEN],
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T: ?Sized> Id<T> {
+    /// The id that no object has.
+    pub const NIL: Self = Self { digits: [b'0'; LEN], of: PhantomData };
+    /// The smallest id, for ranges over ordered tables.
+    pub const MIN: Self = Self::NIL;
+    /// Larger than every id, for ranges over ordered tables.
+    pub const MAX: Self = Self { digits: [0x7f; LEN], of: PhantomData };
+
+    /// The 25 characters; for [`NIL`](Self::NIL) too.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.digits).expect("an id is ASCII by construction")
+    }
+
+    /// Whether this is the id that no object has.
+    #[must_use]
+    pub fn is_nil(&self) -> bool {
+        *self == Self::NIL
+    }
+
+    /// The same characters as the id of another type: for an id that leaves the typed world, such
+    /// as a container's label. Prefer typed references.
+    #[must_use]
+    pub fn cast<U: ?Sized>(self) -> Id<U> {
+        Id { digits: self.digits, of: PhantomData }
+    }
+}
+
+/// Where new ids come from: an argument of every decision, so that a seed fixes them.
+pub struct IdSource<R = rand::rngs::StdRng>(R);
+
+impl IdSource {
+    /// Ids from the operating system's randomness.
+    ///
+    /// # Panics
+    /// When the operating system cannot give random bytes.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(rand::make_rng())
+    }
+
+    /// Ids that a seed determines, for simulation and tests.
+    #[must_use]
+    pub fn seeded(seed: u64) -> Self {
+        Self(rand::SeedableRng::seed_from_u64(seed))
+    }
+}
+
+impl<R: Rng> IdSource<R> {
+    /// A new id. (Not an `Iterator`: the type of the id is the caller's choice.)
+    #[allow(clippy::should_implement_trait)]
+    pub fn next<T: ?Sized>(&mut self) -> Id<T> {
+        loop {
+            let mut digits = [0; LEN];
+            for digit in &mut digits {
+                *digit = DIGITS[self.below(36) as usize];
+            }
+            let id = Id { digits, of: PhantomData };
+            if !id.is_nil() {
+                return id;
+            }
+        }
+    }
+
+    /// A number below `bound` (which must not be 0), for tie-breaks and jitter.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        use rand::RngExt as _;
+        self.0.random_range(0..bound)
+    }
+}
+
+/// The text is not an id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not an object id: 25 characters of 0-9 and a-z are needed")]
+pub struct InvalidId(pub String);
+
+impl<T: ?Sized> FromStr for Id<T> {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        if text.is_empty() {
+            return Ok(Self::NIL);
+        }
+        match <[u8; LEN]>::try_from(text.as_bytes()) {
+            Ok(digits) if digits.iter().all(|d| d.is_ascii_digit() || d.is_ascii_lowercase()) => {
+                Ok(Self { digits, of: PhantomData })
+            }
+            _ => Err(InvalidId(text.to_owned())),
+        }
+    }
+}
+
+impl<T: ?Sized> Clone for Id<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T: ?Sized> Copy for Id<T> {}
+impl<T: ?Sized> PartialEq for Id<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.digits == other.digits
+    }
+}
+impl<T: ?Sized> Eq for Id<T> {}
+impl<T: ?Sized> PartialOrd for Id<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl<T: ?Sized> Ord for Id<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.digits.cmp(&other.digits)
+    }
+}
+impl<T: ?Sized> Hash for Id<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.digits.hash(state);
+    }
+}
+impl<T: ?Sized> Default for Id<T> {
+    fn default() -> Self {
+        Self::NIL
+    }
+}
+impl<T: ?Sized> fmt::Display for Id<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+impl<T: ?Sized> fmt::Debug for Id<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+impl<T: ?Sized> Serialize for Id<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_nil() { "" } else { self.as_str() })
+    }
+}
+impl<'de, T: ?Sized> Deserialize<'de> for Id<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
