@@ -1,0 +1,130 @@
+//! What the API needs from the node that serves it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use swarm_core::model::{Availability, ClusterSpec, NodeDescription, NodeId};
+
+use crate::error::ApiError;
+use crate::manager::control::Control;
+
+swarm_core::words! {
+    /// A node's place in a swarm, as `docker info` shows it.
+    pub enum LocalState as "LocalNodeState" {
+        /// In no swarm.
+        Inactive = "inactive",
+        /// Joining.
+        Pending = "pending",
+        /// In a swarm.
+        Active = "active",
+        /// Something is wrong; see the error.
+        Error = "error",
+        /// A manager that waits for its key.
+        Locked = "locked",
+    }
+}
+
+swarm_core::object! {
+    /// A manager that this node knows.
+    pub struct RemoteManager {
+        /// Its node.
+        node_id: NodeId = "NodeID",
+        /// Where it listens.
+        addr: String = "Addr",
+    }
+}
+
+swarm_core::object! {
+    /// A node's place in a swarm: the `Swarm` member of `GET /info` is made from it.
+    pub struct LocalStatus {
+        /// The node, once it has joined.
+        node_id: NodeId = "NodeID",
+        /// The address that it advertises, without a port.
+        node_addr: String = "NodeAddr",
+        /// Its place.
+        state: LocalState = "LocalNodeState",
+        /// Whether it is a manager.
+        control_available: bool = "ControlAvailable",
+        /// What is wrong.
+        error: String = "Error",
+        /// The managers that it knows.
+        remote_managers: Vec<RemoteManager> = "RemoteManagers",
+    }
+}
+
+swarm_core::object! {
+    /// The body of `POST /swarm/init`.
+    pub struct InitRequest {
+        /// Where to listen: `0.0.0.0:2377`, an address, or an interface's name.
+        listen_addr: String = "ListenAddr" omit,
+        /// What others should use.
+        advertise_addr: String = "AdvertiseAddr" omit,
+        /// The address of the data plane.
+        data_path_addr: String = "DataPathAddr" omit,
+        /// The port of the data plane; 0 is 4789.
+        data_path_port: u32 = "DataPathPort" omit,
+        /// Start again from this manager's state alone.
+        force_new_cluster: bool = "ForceNewCluster" omit,
+        /// The cluster's settings; zeros take their defaults.
+        spec: ClusterSpec = "Spec" omit,
+        /// Whether managers stay locked after a restart.
+        auto_lock_managers: bool = "AutoLockManagers" omit,
+        /// Whether this node takes tasks.
+        availability: Availability = "Availability" omit,
+        /// Where networks get their ranges from.
+        default_addr_pool: Vec<String> = "DefaultAddrPool" omit,
+        /// The mask length of such a range.
+        subnet_size: u32 = "SubnetSize" omit,
+    }
+}
+
+swarm_core::object! {
+    /// The body of `POST /swarm/join`.
+    pub struct JoinRequest {
+        /// Where to listen, should the node be a manager.
+        listen_addr: String = "ListenAddr" omit,
+        /// What others should use.
+        advertise_addr: String = "AdvertiseAddr" omit,
+        /// The address of the data plane.
+        data_path_addr: String = "DataPathAddr" omit,
+        /// Where managers listen.
+        remote_addrs: Vec<String> = "RemoteAddrs" omit,
+        /// The token; decides the role.
+        join_token: String = "JoinToken" omit,
+        /// Whether this node takes tasks.
+        availability: Availability = "Availability" omit,
+    }
+}
+
+swarm_core::object! {
+    /// The body of `POST /swarm/unlock`.
+    pub struct UnlockRequest {
+        /// The key.
+        unlock_key: String = "UnlockKey" omit,
+    }
+}
+
+/// The node behind the API: in no swarm, a worker, or a manager.
+#[async_trait]
+pub trait LocalNode: Send + Sync + 'static {
+    /// Its place in a swarm, at once.
+    fn status(&self) -> LocalStatus;
+
+    /// The control API, while it is a manager.
+    fn control(&self) -> Option<Arc<Control>>;
+
+    /// What its executor says of itself.
+    async fn description(&self) -> NodeDescription;
+
+    /// Makes it the first manager of a new swarm.
+    async fn init(&self, request: InitRequest) -> Result<NodeId, ApiError>;
+
+    /// Makes it a member of a swarm.
+    async fn join(&self, request: JoinRequest) -> Result<(), ApiError>;
+
+    /// Takes it out of its swarm and erases its state.
+    async fn leave(&self, force: bool) -> Result<(), ApiError>;
+
+    /// Gives a locked manager its key.
+    async fn unlock(&self, request: UnlockRequest) -> Result<(), ApiError>;
+}

@@ -1,0 +1,1 @@
+//! Who a node is: the certificate authority, join tokens, and mutual TLS.

@@ -1,0 +1,1 @@
+//! The worker: an agent with its executor, in session with a manager.

@@ -1,0 +1,2 @@
+//! The test suites of the traits. Whoever implements a trait runs its suite from a test of their
+//! own; ours do. A suite panics with a sentence that names the broken promise.

@@ -1,0 +1,61 @@
+//! The [`Scheduler`]: on which node a task runs.
+
+use std::sync::Arc;
+
+use crate::control::Ctx;
+use crate::model::{GenericResource, NodeId, Service, Task, TaskId};
+use crate::store::Snapshot;
+
+/// What has to be placed, and in which world.
+pub struct PlacementView<'a> {
+    /// The state, with everything that was decided in this step so far.
+    pub snapshot: &'a Snapshot,
+    /// The tasks' service; absent for tasks that have none.
+    pub service: Option<&'a Arc<Service>>,
+    /// Pending tasks of one service and one version of its specification, in order of slot.
+    /// Tasks with a node are global: they are only checked against that node.
+    pub tasks: &'a [Arc<Task>],
+}
+
+/// One task that found a node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    /// The task.
+    pub task: TaskId,
+    /// Its node.
+    pub node: NodeId,
+    /// The generic resources that it claims there.
+    pub generic: Vec<GenericResource>,
+}
+
+/// One task that found none, and why, in Swarm's words: `no suitable node (insufficient
+/// resources on 2 nodes)`. Shown as the task's error; a result, not a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The task.
+    pub task: TaskId,
+    /// Why.
+    pub why: String,
+}
+
+/// A scheduler's answer: every task of the view is in one of the two lists, once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Placements {
+    /// Those that found a node.
+    pub placed: Vec<Placed>,
+    /// Those that found none.
+    pub refused: Vec<Refused>,
+}
+
+/// Decides where tasks run.
+///
+/// # The contract
+///
+/// Checked by `conformance::scheduler`: pure, like every decision (the same view, time and seed
+/// give the same answer); every task gets exactly one answer; a task is placed only on a node that
+/// is ready, active and passes every filter, counting the tasks that this very call placed before;
+/// a task with a node is placed there or refused, never elsewhere.
+pub trait Scheduler: Send + Sync + 'static {
+    /// Places what can be placed.
+    fn place(&self, view: &PlacementView<'_>, ctx: &mut Ctx<'_>) -> Placements;
+}

@@ -1,0 +1,461 @@
+//! Pure: the state as persistent tables. A [`Snapshot`] is cloned in constant time; a change
+//! copies the path to one row and leaves every other snapshot as it was.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::index::Kind;
+use super::{Change, CommitError, Event, Object, ObjectRef};
+use crate::id::Id;
+use crate::model::{
+    Cluster, Config, Network, NetworkId, Node, NodeId, Secret, Service, ServiceId, Task, TaskId,
+    TaskState, TaskStatus, Version,
+};
+use crate::time::Timestamp;
+
+/// The rows of one kind of object, ordered by id, with an index of their names.
+#[derive(Clone)]
+pub struct Table<T: Kind> {
+    rows: OrdMap<Id<T>, Arc<T>>,
+    names: OrdMap<Arc<str>, Id<T>>,
+}
+
+impl<T: Kind> Default for Table<T> {
+    fn default() -> Self {
+        Self { rows: OrdMap::new(), names: OrdMap::new() }
+    }
+}
+
+impl<T: Kind> Table<T> {
+    /// The object with this id. O(log n).
+    #[must_use]
+    pub fn get(&self, id: Id<T>) -> Option<&Arc<T>> {
+        self.rows.get(&id)
+    }
+
+    /// The object with exactly this name. O(log n).
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<&Arc<T>> {
+        self.rows.get(self.names.get(name)?)
+    }
+
+    /// Every object, in order of id.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.rows.values()
+    }
+
+    /// Every object whose id starts with `prefix`, in order of id. O(log n) to the first.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<T>> + 'a {
+        let padded = format!("{prefix:0<25}");
+        let first = padded.parse::<Id<T>>().ok().filter(|_| !prefix.is_empty());
+        first
+            .into_iter()
+            .flat_map(|first| self.rows.range(first..))
+            .take_while(move |(id, _)| id.as_str().starts_with(prefix))
+            .map(|(_, object)| object)
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    fn check_name(&self, object: &T) -> Result<(), CommitError> {
+        match object.name() {
+            Some(name) if self.names.get(name).is_some_and(|holder| *holder != object.id()) => {
+                Err(CommitError::NameTaken { kind: T::WORD, name: name.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn put(&mut self, old: Option<&T>, new: Option<&Arc<T>>) {
+        let (old_name, new_name) = (old.and_then(Kind::name), new.and_then(|new| new.name()));
+        if old_name != new_name {
+            old_name.map(|name| self.names.remove(name));
+            if let (Some(name), Some(new)) = (new_name, new) {
+                self.names.insert(name.into(), new.id());
+            }
+        }
+        match (new, old) {
+            (Some(new), _) => self.rows.insert(new.id(), new.clone()),
+            (None, Some(old)) => self.rows.remove(&old.id()),
+            (None, None) => None,
+        };
+    }
+}
+
+/// The state of the cluster at one version: immutable for its holders, cloned in constant time.
+///
+/// A planner works on a clone of its own, to which it [`stage`](Self::stage)s what it decided.
+#[derive(Clone, Default)]
+pub struct Snapshot {
+    version: Version,
+    /// The cluster object: one, once the cluster is initialised.
+    pub clusters: Table<Cluster>,
+    /// The nodes.
+    pub nodes: Table<Node>,
+    /// The services.
+    pub services: Table<Service>,
+    /// The tasks.
+    pub tasks: Table<Task>,
+    /// The networks.
+    pub networks: Table<Network>,
+    /// The secrets.
+    pub secrets: Table<Secret>,
+    /// The configs.
+    pub configs: Table<Config>,
+    tasks_by_service: OrdSet<(ServiceId, TaskId)>,
+    tasks_by_node: OrdSet<(NodeId, TaskId)>,
+    tasks_by_network: OrdSet<(NetworkId, TaskId)>,
+    tasks_by_desired: OrdSet<(TaskState, TaskId)>,
+    services_by_network: OrdSet<(NetworkId, ServiceId)>,
+}
+
+/// How a change is written: as a commit, or staged on a planner's working copy.
+#[derive(Clone, Copy)]
+pub(super) struct Stamp {
+    pub(super) at: Timestamp,
+    /// Absent while staging: revisions stay what the writer read.
+    pub(super) version: Option<Version>,
+}
+
+fn all<T: ?Sized>() -> RangeInclusive<Id<T>> {
+    Id::MIN..=Id::MAX
+}
+
+fn range<A: Copy, T: ?Sized>(key: A) -> RangeInclusive<(A, Id<T>)> {
+    (key, *all::<T>().start())..=(key, *all::<T>().end())
+}
+
+impl Snapshot {
+    /// The commit that this is the state after.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The cluster object, once the cluster is initialised.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.clusters.iter().next()
+    }
+
+    fn rows<'a>(
+        &'a self,
+        ids: impl Iterator<Item = TaskId> + 'a,
+    ) -> impl Iterator<Item = &'a Arc<Task>> {
+        ids.filter_map(|id| self.tasks.get(id))
+    }
+
+    /// The tasks of a service, in order of id.
+    pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.rows(self.tasks_by_service.range(range(service)).map(|(_, id)| *id))
+    }
+
+    /// The tasks on a node, in order of id.
+    pub fn tasks_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
+        self.rows(self.tasks_by_node.range(range(node)).map(|(_, id)| *id))
+    }
+
+    /// The tasks attached to a network, in order of id.
+    pub fn tasks_in(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Task>> {
+        self.rows(self.tasks_by_network.range(range(network)).map(|(_, id)| *id))
+    }
+
+    /// The tasks with a desired state, in order of id.
+    pub fn tasks_desired(&self, state: TaskState) -> impl Iterator<Item = &Arc<Task>> {
+        self.rows(self.tasks_by_desired.range(range(state)).map(|(_, id)| *id))
+    }
+
+    /// The services whose specification names a network, in order of id.
+    pub fn services_in(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Service>> {
+        let ids = self.services_by_network.range(range(network)).map(|(_, id)| *id);
+        ids.filter_map(|id| self.services.get(id))
+    }
+
+    /// One object of any kind.
+    #[must_use]
+    pub fn get(&self, id: ObjectRef) -> Option<Object> {
+        Some(match id {
+            ObjectRef::Cluster(id) => self.clusters.get(id)?.clone().into(),
+            ObjectRef::Node(id) => self.nodes.get(id)?.clone().into(),
+            ObjectRef::Service(id) => self.services.get(id)?.clone().into(),
+            ObjectRef::Task(id) => self.tasks.get(id)?.clone().into(),
+            ObjectRef::Network(id) => self.networks.get(id)?.clone().into(),
+            ObjectRef::Secret(id) => self.secrets.get(id)?.clone().into(),
+            ObjectRef::Config(id) => self.configs.get(id)?.clone().into(),
+        })
+    }
+
+    /// Every object: the cluster, nodes, networks, secrets, configs, services, then tasks.
+    pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
+        (self.clusters.iter().cloned().map(Object::from))
+            .chain(self.nodes.iter().cloned().map(Object::from))
+            .chain(self.networks.iter().cloned().map(Object::from))
+            .chain(self.secrets.iter().cloned().map(Object::from))
+            .chain(self.configs.iter().cloned().map(Object::from))
+            .chain(self.services.iter().cloned().map(Object::from))
+            .chain(self.tasks.iter().cloned().map(Object::from))
+    }
+
+    /// The state that holds exactly these objects, stamps included.
+    #[must_use]
+    pub fn from_objects(version: Version, objects: impl IntoIterator<Item = Object>) -> Self {
+        let mut snapshot = Self { version, ..Self::default() };
+        for object in objects {
+            snapshot.put(None, Some(&object));
+        }
+        snapshot
+    }
+
+    /// Writes a decision to a planner's own copy, so that what is decided next sees it. Revisions
+    /// stay what they were read at, so the change can be committed as it is.
+    ///
+    /// # Errors
+    /// As [`commit`](super::Store::commit) would fail.
+    pub fn stage(&mut self, change: Change, at: Timestamp) -> Result<Option<Event>, CommitError> {
+        self.apply(change, Stamp { at, version: None })
+    }
+
+    /// Applies one change; `None` where an [`Change::Advance`] or [`Change::Desire`]
+    /// had nothing to say.
+    pub(super) fn apply(
+        &mut self,
+        change: Change,
+        stamp: Stamp,
+    ) -> Result<Option<Event>, CommitError> {
+        match change {
+            Change::Create(object) => self.create(object, stamp).map(Some),
+            Change::Update(object) => self.update(object, stamp).map(Some),
+            Change::Remove(id, revision) => self.remove(id, revision).map(Some),
+            Change::Advance(task, status) => Ok(self.advance(task, *status, stamp)),
+            Change::Desire(task, state) => Ok(self.desire(task, state, stamp)),
+        }
+    }
+
+    pub(super) fn set_version(&mut self, version: Version) {
+        self.version = version;
+    }
+
+    fn create(&mut self, object: Object, stamp: Stamp) -> Result<Event, CommitError> {
+        let id = object.id();
+        if self.get(id).is_some() {
+            return Err(CommitError::Exists(id));
+        }
+        self.check_name(&object)?;
+        let object = stamped(object, None, stamp);
+        self.put(None, Some(&object));
+        Ok(Event { old: None, new: Some(object) })
+    }
+
+    fn update(&mut self, mut object: Object, stamp: Stamp) -> Result<Event, CommitError> {
+        let id = object.id();
+        let old = self.get(id).ok_or(CommitError::Missing(id))?;
+        check_revision(&old, object.revision())?;
+        if let (Object::Task(old), Object::Task(new)) = (&old, &object) {
+            check_task(old, new)?;
+        }
+        if let Object::Task(task) = &mut object
+            && task.status.state.is_terminal()
+            && task.ended_at.is_none()
+        {
+            Arc::make_mut(task).ended_at = Some(stamp.at);
+        }
+        self.check_name(&object)?;
+        let new = stamped(object, Some(&old), stamp);
+        self.put(Some(&old), Some(&new));
+        Ok(Event { old: Some(old), new: Some(new) })
+    }
+
+    fn remove(&mut self, id: ObjectRef, revision: Option<Version>) -> Result<Event, CommitError> {
+        let old = self.get(id).ok_or(CommitError::Missing(id))?;
+        if let Some(expected) = revision {
+            check_revision(&old, expected)?;
+        }
+        self.put(Some(&old), None);
+        Ok(Event { old: Some(old), new: None })
+    }
+
+    fn advance(&mut self, id: TaskId, status: TaskStatus, stamp: Stamp) -> Option<Event> {
+        let old = self.tasks.get(id)?.clone();
+        let same_state = old.status.state == status.state && old.status != status;
+        if !same_state && !old.status.state.may_become(status.state) {
+            return None;
+        }
+        let mut task = Task::clone(&old);
+        if status.state == TaskState::Running {
+            task.running_since.get_or_insert(stamp.at);
+        }
+        if status.state.is_terminal() {
+            task.ended_at.get_or_insert(stamp.at);
+        }
+        task.status = status;
+        Some(self.put_task(old, task, stamp))
+    }
+
+    fn desire(&mut self, id: TaskId, state: TaskState, stamp: Stamp) -> Option<Event> {
+        let old = self.tasks.get(id)?.clone();
+        if old.desired_state == state || !state.may_be_desired_after(old.desired_state) {
+            return None;
+        }
+        let mut task = Task::clone(&old);
+        task.desired_state = state;
+        Some(self.put_task(old, task, stamp))
+    }
+
+    fn put_task(&mut self, old: Arc<Task>, new: Task, stamp: Stamp) -> Event {
+        let old = Object::Task(old);
+        let new = stamped(new.into(), Some(&old), stamp);
+        self.put(Some(&old), Some(&new));
+        Event { old: Some(old), new: Some(new) }
+    }
+
+    fn check_name(&self, object: &Object) -> Result<(), CommitError> {
+        match object {
+            Object::Cluster(_) | Object::Node(_) | Object::Task(_) => Ok(()),
+            Object::Service(object) => self.services.check_name(object),
+            Object::Network(object) => self.networks.check_name(object),
+            Object::Secret(object) => self.secrets.check_name(object),
+            Object::Config(object) => self.configs.check_name(object),
+        }
+    }
+
+    /// Puts an object in the place of another, in its table and in every index.
+    fn put(&mut self, old: Option<&Object>, new: Option<&Object>) {
+        macro_rules! put {
+            ($($kind:ident => $table:ident),*) => {
+                match new.or(old) {
+                    $(Some(Object::$kind(_)) => {
+                        fn of(object: Option<&Object>) -> Option<&Arc<$kind>> {
+                            match object {
+                                Some(Object::$kind(object)) => Some(object),
+                                _ => None,
+                            }
+                        }
+                        self.$table.put(of(old).map(|old| old.as_ref()), of(new));
+                    })*
+                    None => {}
+                }
+            };
+        }
+        put!(Cluster => clusters, Node => nodes, Service => services, Task => tasks,
+             Network => networks, Secret => secrets, Config => configs);
+        match (old, new) {
+            (Some(Object::Task(_)), _) | (_, Some(Object::Task(_))) => {
+                fn of(object: Option<&Object>) -> Option<&Arc<Task>> {
+                    match object {
+                        Some(Object::Task(task)) => Some(task),
+                        _ => None,
+                    }
+                }
+                self.index_task(of(old), of(new));
+            }
+            (Some(Object::Service(_)), _) | (_, Some(Object::Service(_))) => {
+                let networks = |object: Option<&Object>| match object {
+                    Some(Object::Service(service)) => service_networks(service),
+                    _ => Vec::new(),
+                };
+                reindex(&mut self.services_by_network, &networks(old), &networks(new));
+            }
+            _ => {}
+        }
+    }
+
+    fn index_task(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
+        fn keys<K: Copy>(
+            task: Option<&Arc<Task>>,
+            key: impl Fn(&Task) -> Vec<K>,
+        ) -> Vec<(K, TaskId)> {
+            task.map_or_else(Vec::new, |task| {
+                key(task).into_iter().map(|key| (key, task.id)).collect()
+            })
+        }
+        macro_rules! index {
+            ($($index:ident: $key:expr),*) => {
+                $(reindex(&mut self.$index, &keys(old, $key), &keys(new, $key));)*
+            };
+        }
+        index!(
+            tasks_by_service: |task| vec![task.service_id],
+            tasks_by_node: |task| task.node_id.into_iter().collect(),
+            tasks_by_network: |task| task.networks.iter().map(|n| n.network.id).collect(),
+            tasks_by_desired: |task| vec![task.desired_state]
+        );
+    }
+}
+
+fn service_networks(service: &Service) -> Vec<(NetworkId, ServiceId)> {
+    let targets = service.spec.task.networks.iter().chain(&service.spec.networks);
+    targets
+        .filter_map(|attachment| attachment.target.parse().ok())
+        .map(|network| (network, service.id))
+        .collect()
+}
+
+fn reindex<K: Ord + Copy>(index: &mut OrdSet<K>, old: &[K], new: &[K]) {
+    for key in old.iter().filter(|key| !new.contains(key)) {
+        index.remove(key);
+    }
+    for key in new.iter().filter(|key| !old.contains(key)) {
+        index.insert(*key);
+    }
+}
+
+fn check_revision(old: &Object, expected: Version) -> Result<(), CommitError> {
+    if old.revision() == expected {
+        return Ok(());
+    }
+    Err(CommitError::Conflict { object: old.id(), expected, stored: old.revision() })
+}
+
+/// The rules that every writer of a task keeps.
+fn check_task(old: &Task, new: &Task) -> Result<(), CommitError> {
+    let illegal = |reason: String| Err(CommitError::Illegal { task: old.id, reason });
+    if old.desired_state != new.desired_state
+        && !new.desired_state.may_be_desired_after(old.desired_state)
+    {
+        return illegal(format!(
+            "desired {} cannot follow {}",
+            new.desired_state, old.desired_state
+        ));
+    }
+    if old.status.state != new.status.state && !old.status.state.may_become(new.status.state) {
+        return illegal(format!("{} cannot follow {}", new.status.state, old.status.state));
+    }
+    if old.node_id.is_some() && old.node_id != new.node_id {
+        return illegal("its node cannot change".to_owned());
+    }
+    Ok(())
+}
+
+/// The object with a commit's stamps, or unchanged while staging.
+fn stamped(object: Object, old: Option<&Object>, stamp: Stamp) -> Object {
+    fn one<T: Kind>(mut object: Arc<T>, old: Option<&T>, stamp: Stamp) -> Object
+    where
+        Arc<T>: Into<Object>,
+    {
+        if let Some(version) = stamp.version {
+            Arc::make_mut(&mut object).stamp(old, version, stamp.at);
+        }
+        object.into()
+    }
+    macro_rules! each {
+        ($($kind:ident),*) => {
+            match (object, old) {
+                $((Object::$kind(object), Some(Object::$kind(old))) => one(object, Some(old.as_ref()), stamp),
+                  (Object::$kind(object), _) => one(object, None, stamp),)*
+            }
+        };
+    }
+    each!(Cluster, Node, Service, Task, Network, Secret, Config)
+}
