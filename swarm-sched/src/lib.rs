@@ -1,1 +1,3 @@
 //! Every manager-side decision of the swarm orchestrator, as pure functions.
+
+pub mod place;

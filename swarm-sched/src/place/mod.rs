@@ -1,0 +1,3 @@
+//! PENDING → ASSIGNED: on which node a task runs.
+
+pub mod constraint;
