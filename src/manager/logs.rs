@@ -1,11 +1,19 @@
 //! Collects the output of tasks from the agents that run them.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
 use swarm_core::executor::{LogEntry, LogOptions};
-use swarm_core::model::{ServiceId, Task, TaskId};
+use swarm_core::model::{ServiceId, Task, TaskId, TaskState};
+use swarm_core::protocol::LogRequest;
+use swarm_core::store::{Snapshot, Store};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::session::Sessions;
 
 /// Whose output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,4 +35,107 @@ pub type TaskLogs = Pin<Box<dyn Stream<Item = TaskLog> + Send>>;
 pub trait LogBroker: Send + Sync + 'static {
     /// The output; dropping the stream ends the requests on the agents.
     fn logs(&self, selector: LogSelector, options: LogOptions) -> TaskLogs;
+}
+
+/// Asks the agents in session with this manager.
+pub struct AgentLogs(
+    /// The sessions.
+    pub Arc<Sessions>,
+);
+
+impl LogBroker for AgentLogs {
+    fn logs(&self, selector: LogSelector, options: LogOptions) -> TaskLogs {
+        let (sender, receiver) = mpsc::channel(64);
+        let collect = collect(self.0.clone(), selector, options, sender.clone());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = collect => {}
+                () = sender.closed() => {}
+            }
+        });
+        Box::pin(ReceiverStream::new(receiver))
+    }
+}
+
+/// Reads every selected task side by side; with `follow`, goes on until the reader leaves.
+async fn collect(
+    sessions: Arc<Sessions>,
+    selector: LogSelector,
+    options: LogOptions,
+    to: mpsc::Sender<TaskLog>,
+) {
+    let mut asked = BTreeSet::new();
+    let mut readers = JoinSet::new();
+    let mut watch = sessions.store.watch(sessions.store.snapshot().version());
+    loop {
+        for task in selected(&sessions.store.snapshot(), selector) {
+            if asked.insert(task.id) {
+                readers.spawn(read(sessions.clone(), task, options.clone(), to.clone()));
+            }
+        }
+        if !options.follow || matches!(selector, LogSelector::Task(_)) {
+            while readers.join_next().await.is_some() {}
+            return;
+        }
+        if watch.next().await.is_err() {
+            watch = sessions.store.watch(sessions.store.snapshot().version());
+        }
+    }
+}
+
+/// The tasks that may have written something: those whose agent got as far as starting them.
+fn selected(view: &Snapshot, selector: LogSelector) -> Vec<Arc<Task>> {
+    let started = |task: &&Arc<Task>| task.status.state >= TaskState::Starting;
+    match selector {
+        LogSelector::Task(id) => view.tasks.get(id).into_iter().cloned().collect(),
+        LogSelector::Service(id) => view.tasks_of(id).filter(started).cloned().collect(),
+    }
+}
+
+async fn read(
+    sessions: Arc<Sessions>,
+    task: Arc<Task>,
+    options: LogOptions,
+    to: mpsc::Sender<TaskLog>,
+) {
+    let Some(node) = task.node_id else { return };
+    let request = |id| LogRequest { id, task: task.id, options };
+    let Some((id, mut chunks)) = sessions.request_logs(node, request) else {
+        let name = node_name(&sessions, node);
+        let _ = to.send(Err(format!("node {name} is not available"))).await;
+        return;
+    };
+    let _cancel = Cancel { sessions: &sessions, id };
+    while let Some(chunk) = chunks.recv().await {
+        for entry in chunk.entries {
+            if to.send(Ok((task.clone(), entry))).await.is_err() {
+                return;
+            }
+        }
+        if let Some(error) = chunk.end {
+            if !error.is_empty() {
+                let _ = to.send(Err(format!("task {}: {error}", task.id))).await;
+            }
+            return;
+        }
+    }
+    let name = node_name(&sessions, node);
+    let _ = to.send(Err(format!("node {name} disconnected unexpectedly"))).await;
+}
+
+fn node_name(sessions: &Sessions, id: swarm_core::model::NodeId) -> String {
+    let view = sessions.store.snapshot();
+    view.nodes.get(id).map_or_else(|| id.to_string(), |node| node.display_name().to_owned())
+}
+
+/// Ends the request on the agent, however the reading ends.
+struct Cancel<'a> {
+    sessions: &'a Sessions,
+    id: u64,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        self.sessions.cancel_logs(self.id);
+    }
 }

@@ -1,4 +1,7 @@
 //! The manager: everything that one member of the management group runs.
 
+pub mod assign;
 pub mod control;
+pub mod dispatcher;
 pub mod logs;
+pub mod session;

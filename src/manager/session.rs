@@ -1,0 +1,558 @@
+//! The sessions of agents with the manager that leads: the shell around [`Dispatcher`] and
+//! [`AssignmentSet`].
+//!
+//! Everything held here is about open connections and goes with them: facts are in the store.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use swarm_core::id::IdSource;
+use swarm_core::model::{Node, NodeDescription, NodeId, TaskId, TaskStatus};
+use swarm_core::protocol::{
+    AgentMessage, Assignments, Item, ItemKey, LogChunk, ManagerMessage, SessionId,
+};
+use swarm_core::secret::{Reader, SecretStore};
+use swarm_core::store::{Batch, Change, CommitError, Epoch, Leadership, Snapshot, Store, Watch};
+use swarm_core::time::Clock;
+use tokio::sync::{Notify, mpsc};
+use tracing::{debug, info, warn};
+
+use super::assign::{Affected, AssignmentSet, affected};
+use super::dispatcher::{self, Dispatcher};
+
+/// How long an agent may take for its first message.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// After a set was sent, changes are gathered for this long: a burst becomes a few messages, while
+/// a single change goes out at once.
+const GATHER: Duration = Duration::from_millis(50);
+/// How long to wait after a write that failed for a reason that time may cure.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Status reports that one commit takes at most.
+const STATUSES_PER_COMMIT: usize = 2_000;
+
+type Report = (NodeId, Vec<(TaskId, TaskStatus)>);
+
+/// The agents' side of a manager: accepts sessions while its store leads, and redirects agents to
+/// the leader while it does not.
+pub struct Sessions {
+    pub(super) store: Arc<dyn Store>,
+    secrets: Arc<dyn SecretStore>,
+    clock: Arc<dyn Clock>,
+    ids: Mutex<IdSource>,
+    leading: Mutex<Option<Leading>>,
+    reports: mpsc::Sender<Report>,
+    report_queue: tokio::sync::Mutex<mpsc::Receiver<Report>>,
+}
+
+/// What exists while this manager leads.
+struct Leading {
+    dispatcher: Dispatcher,
+    links: BTreeMap<NodeId, Link>,
+    logs: BTreeMap<u64, LogRoute>,
+    next_log: u64,
+    /// Wakes the deadline timer when a session was opened.
+    deadlines: Arc<Notify>,
+}
+
+/// An open session.
+struct Link {
+    session: SessionId,
+    wake: Arc<Notify>,
+    outbound: mpsc::Sender<ManagerMessage>,
+}
+
+/// Where a node's output goes. Dropping it tells the reader that no more will come.
+struct LogRoute {
+    node: NodeId,
+    to: mpsc::Sender<LogChunk>,
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the agent closed the stream")]
+    Closed,
+    #[error("the agent said goodbye")]
+    Goodbye,
+    #[error("a later session of the node took over, or it was silent for too long")]
+    Superseded,
+    #[error("the first message was not a hello, or did not come in time")]
+    NoHello,
+    #[error("this manager does not lead")]
+    NotLeading,
+    #[error("{0}")]
+    Refused(#[from] dispatcher::Refusal),
+    #[error("the node could not be written to the store: {0}")]
+    Store(#[from] CommitError),
+}
+
+impl Sessions {
+    /// Sessions over a store. Nothing is accepted until [`run`](Self::run) runs.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn Store>,
+        secrets: Arc<dyn SecretStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (reports, queue) = mpsc::channel(1_024);
+        Self {
+            store,
+            secrets,
+            clock,
+            ids: Mutex::new(IdSource::random()),
+            leading: Mutex::new(None),
+            reports,
+            report_queue: tokio::sync::Mutex::new(queue),
+        }
+    }
+
+    /// Keeps the sessions of every term in which this store leads. Never returns; drop it to stop,
+    /// which ends every session.
+    pub async fn run(&self) {
+        let mut leadership = self.store.leadership();
+        loop {
+            let epoch = leadership.borrow_and_update().epoch();
+            if let Some(epoch) = epoch {
+                tokio::select! {
+                    () = self.lead() => {}
+                    () = lost(&mut leadership, epoch) => {}
+                }
+                *self.leading() = None;
+            } else if leadership.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn lead(&self) {
+        let view = self.store.snapshot();
+        let watch = self.store.watch(view.version());
+        let deadlines = Arc::new(Notify::new());
+        *self.leading() = Some(Leading {
+            dispatcher: Dispatcher::new(&view, self.clock.now()),
+            links: BTreeMap::new(),
+            logs: BTreeMap::new(),
+            next_log: 0,
+            deadlines: deadlines.clone(),
+        });
+        tokio::join!(
+            self.wake_sessions(watch),
+            self.expire_sessions(&deadlines),
+            self.write_reports()
+        );
+    }
+
+    fn leading(&self) -> MutexGuard<'_, Option<Leading>> {
+        self.leading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the sessions whose assignments a commit may have changed.
+    async fn wake_sessions(&self, mut watch: Watch) {
+        loop {
+            let affected = match watch.next().await {
+                Ok(commit) => affected(&self.store.snapshot(), &commit),
+                Err(_) => {
+                    watch = self.store.watch(self.store.snapshot().version());
+                    Affected::All
+                }
+            };
+            let leading = self.leading();
+            let Some(leading) = &*leading else { return };
+            match affected {
+                Affected::All => leading.links.values().for_each(|link| link.wake.notify_one()),
+                Affected::Nodes(nodes) => {
+                    let links = nodes.iter().filter_map(|node| leading.links.get(node));
+                    links.for_each(|link| link.wake.notify_one());
+                }
+            }
+        }
+    }
+
+    /// Marks silent nodes down.
+    async fn expire_sessions(&self, changed: &Notify) {
+        loop {
+            let next =
+                self.leading().as_ref().and_then(|leading| leading.dispatcher.next_deadline());
+            let pause = next.map_or(Duration::from_secs(60), |at| at.since(self.clock.now()));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = changed.notified() => continue,
+            }
+            let now = self.clock.now();
+            let silent = match &mut *self.leading() {
+                Some(leading) => leading.dispatcher.expire(now),
+                None => return,
+            };
+            for node in silent {
+                info!(%node, "silent for too long: down");
+                self.hang_up(node, None);
+                let down = |node: &Node| dispatcher::down(node, now, "heartbeat failure");
+                if let Err(error) = self.change_node(node, down).await {
+                    warn!(%node, %error, "could not be marked down; trying again");
+                    self.retry_expiry(node);
+                }
+            }
+        }
+    }
+
+    fn retry_expiry(&self, node: NodeId) {
+        let again = self.clock.now() + RETRY_AFTER;
+        if let Some(leading) = &mut *self.leading() {
+            leading.dispatcher.retry(node, again);
+        }
+    }
+
+    /// Writes what agents report: whatever has come while the last commit was on its way.
+    async fn write_reports(&self) {
+        let mut queue = self.report_queue.lock().await;
+        let mut reports: Vec<Report> = Vec::new();
+        while queue.recv_many(&mut reports, STATUSES_PER_COMMIT).await > 0 {
+            let view = self.store.snapshot();
+            let changes: Vec<Change> = reports
+                .drain(..)
+                .flat_map(|(node, statuses)| dispatcher::advances(&view, node, statuses))
+                .collect();
+            for chunk in changes.chunks(STATUSES_PER_COMMIT) {
+                self.commit_until_it_counts(chunk).await;
+            }
+        }
+    }
+
+    /// Statuses are facts: they are written again until that works or this manager leads no more
+    /// (which drops this future; the agents report everything again to the next leader).
+    async fn commit_until_it_counts(&self, changes: &[Change]) {
+        if changes.is_empty() {
+            return;
+        }
+        loop {
+            let batch = Batch::new(self.clock.now(), changes.to_vec());
+            match self.store.commit(batch).await {
+                Ok(_) => return,
+                Err(error) => warn!(%error, "reported statuses were not committed; trying again"),
+            }
+            tokio::time::sleep(RETRY_AFTER).await;
+        }
+    }
+
+    /// Serves one session to its end. `remote` is where the agent connected from; it stands in for
+    /// an advertised address that the agent does not give.
+    ///
+    /// # Cancellation
+    /// Dropping the future ends the session, as a broken connection does.
+    pub async fn serve(
+        &self,
+        node: NodeId,
+        remote: SocketAddr,
+        mut inbound: impl Stream<Item = AgentMessage> + Send + Unpin,
+        outbound: mpsc::Sender<ManagerMessage>,
+    ) {
+        let ended = match self.open(node, remote, &mut inbound, &outbound).await {
+            Ok((session, wake)) => {
+                let ended = self.converse(node, session, &wake, &mut inbound, &outbound).await;
+                self.hang_up(node, Some(session));
+                ended
+            }
+            Err(refused) => refused,
+        };
+        info!(%node, %ended, "session over");
+        let last_word = match ended {
+            Ended::NotLeading => ManagerMessage::Redirect { managers: self.managers() },
+            Ended::Refused(dispatcher::Refusal::UnknownNode) => {
+                ManagerMessage::Refused { reason: dispatcher::Refusal::UnknownNode.to_string() }
+            }
+            _ => return,
+        };
+        let _ = outbound.send(last_word).await;
+    }
+
+    async fn open(
+        &self,
+        node: NodeId,
+        remote: SocketAddr,
+        inbound: &mut (impl Stream<Item = AgentMessage> + Send + Unpin),
+        outbound: &mpsc::Sender<ManagerMessage>,
+    ) -> Result<(SessionId, Arc<Notify>), Ended> {
+        let hello = tokio::time::timeout(HELLO_WITHIN, inbound.next()).await;
+        let Ok(Some(AgentMessage::Hello { description, addr })) = hello else {
+            return Err(Ended::NoHello);
+        };
+        let addr = if addr.is_empty() { remote.ip().to_string() } else { addr };
+        let view = self.store.snapshot();
+        let wake = Arc::new(Notify::new());
+        let session = {
+            let mut leading = self.leading();
+            let leading = leading.as_mut().ok_or(Ended::NotLeading)?;
+            let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            let session = leading.dispatcher.open(node, &view, self.clock.now(), &mut ids)?;
+            let link = Link { session, wake: wake.clone(), outbound: outbound.clone() };
+            leading.links.insert(node, link);
+            leading.deadlines.notify_one();
+            session
+        };
+        self.describe(node, description, &addr).await?;
+        let heartbeat = dispatcher::heartbeat(&view).into();
+        let welcome = ManagerMessage::Welcome { session, heartbeat, managers: self.managers() };
+        outbound.send(welcome).await.map_err(|_| Ended::Closed)?;
+        info!(%node, %addr, "session open");
+        Ok((session, wake))
+    }
+
+    async fn describe(
+        &self,
+        node: NodeId,
+        description: NodeDescription,
+        addr: &str,
+    ) -> Result<(), CommitError> {
+        self.change_node(node, |node| dispatcher::ready(node, description.clone(), addr)).await
+    }
+
+    async fn converse(
+        &self,
+        node: NodeId,
+        session: SessionId,
+        wake: &Notify,
+        inbound: &mut (impl Stream<Item = AgentMessage> + Send + Unpin),
+        outbound: &mpsc::Sender<ManagerMessage>,
+    ) -> Ended {
+        let tell = self.tell(node, session, wake, outbound);
+        let listen = async {
+            loop {
+                let Some(message) = inbound.next().await else { return Ended::Closed };
+                if let Err(ended) = self.handle(node, session, message).await {
+                    return ended;
+                }
+            }
+        };
+        tokio::select! {
+            ended = tell => ended,
+            ended = listen => ended,
+        }
+    }
+
+    async fn handle(
+        &self,
+        node: NodeId,
+        session: SessionId,
+        message: AgentMessage,
+    ) -> Result<(), Ended> {
+        let view = self.store.snapshot();
+        let current = match &mut *self.leading() {
+            Some(leading) => leading.dispatcher.heard(node, session, &view, self.clock.now()),
+            None => return Err(Ended::NotLeading),
+        };
+        if !current {
+            return Err(Ended::Superseded);
+        }
+        match message {
+            AgentMessage::Heartbeat => {}
+            AgentMessage::Hello { .. } => return Err(Ended::NoHello),
+            AgentMessage::Description(description) => self.describe(node, description, "").await?,
+            AgentMessage::Statuses(statuses) => {
+                let _ = self.reports.send((node, statuses)).await;
+            }
+            AgentMessage::Logs(chunk) => self.route_logs(chunk).await,
+            AgentMessage::Goodbye => {
+                if let Some(leading) = &mut *self.leading() {
+                    leading.dispatcher.goodbye(node, session, self.clock.now());
+                    leading.deadlines.notify_one();
+                }
+                return Err(Ended::Goodbye);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends assignments: a complete set first, then what changes.
+    async fn tell(
+        &self,
+        node: NodeId,
+        session: SessionId,
+        wake: &Notify,
+        outbound: &mpsc::Sender<ManagerMessage>,
+    ) -> Ended {
+        let mut sent: Option<AssignmentSet> = None;
+        let mut number = 0;
+        let mut settings = None;
+        loop {
+            let view = self.store.snapshot();
+            let set = AssignmentSet::of(&view, node);
+            let now = (dispatcher::heartbeat(&view), self.managers());
+            if let Some((heartbeat, managers)) =
+                settings.filter(|before| *before != now).map(|_| &now)
+            {
+                let heartbeat = (*heartbeat).into();
+                let message = ManagerMessage::Settings { heartbeat, managers: managers.clone() };
+                if outbound.send(message).await.is_err() {
+                    return Ended::Closed;
+                }
+            }
+            settings = Some(now);
+            let complete = sent.is_none();
+            let before = sent.unwrap_or_default();
+            let (put, drop) = set.changes_since(&before);
+            if complete || !put.is_empty() || !drop.is_empty() {
+                let put = self.items(&view, &set, node, &put).await;
+                let applies_to = (!complete).then_some(number);
+                number += 1;
+                let message = Assignments { applies_to, results_in: number, put, drop };
+                if outbound.send(ManagerMessage::Assignments(message)).await.is_err() {
+                    return Ended::Closed;
+                }
+                tokio::time::sleep(GATHER).await;
+            }
+            sent = Some(set);
+            wake.notified().await;
+            if !self.is_current(node, session) {
+                return Ended::Superseded;
+            }
+        }
+    }
+
+    fn is_current(&self, node: NodeId, session: SessionId) -> bool {
+        self.leading().as_ref().is_some_and(|leading| leading.dispatcher.is_current(node, session))
+    }
+
+    /// The items behind keys, with the bytes of secrets and configs.
+    async fn items(
+        &self,
+        view: &Snapshot,
+        set: &AssignmentSet,
+        node: NodeId,
+        keys: &[ItemKey],
+    ) -> Vec<Item> {
+        let mut items = Vec::with_capacity(keys.len());
+        for key in keys {
+            let item = match key {
+                ItemKey::Task(id) => set.tasks.get(id).cloned().map(Item::Task),
+                ItemKey::Network(id) => set.networks.get(id).cloned().map(Item::Network),
+                ItemKey::Port(..) => set.ports.get(key).cloned().map(Item::Port),
+                ItemKey::Config(id) => {
+                    let config = view.configs.get(*id);
+                    config.map(|config| Item::Config(*id, config.spec.data.clone()))
+                }
+                ItemKey::Secret(id) => self.secret(view, set, node, *id).await,
+            };
+            items.extend(item);
+        }
+        // Dependencies first, so that an agent that acts as it reads finds them there.
+        items.sort_by_key(|item| matches!(item, Item::Task(_)));
+        items
+    }
+
+    /// A secret that cannot be read is left out: the agent keeps the task waiting and says which
+    /// secret it misses.
+    async fn secret(
+        &self,
+        view: &Snapshot,
+        set: &AssignmentSet,
+        node: NodeId,
+        id: swarm_core::model::SecretId,
+    ) -> Option<Item> {
+        let task = view.tasks.get(*set.secrets.get(&id)?)?;
+        let container = task.spec.container.as_ref()?;
+        let reference = container.secrets.iter().find(|reference| reference.secret_id == id)?;
+        let reader = Reader { service: task.service_id, task: task.id, node };
+        match self.secrets.get(reference, &reader).await {
+            Ok(bytes) => Some(Item::Secret(id, bytes)),
+            Err(error) => {
+                warn!(secret = %id, task = %task.id, %error, "a secret cannot be sent");
+                None
+            }
+        }
+    }
+
+    /// Where managers listen, the leader first.
+    fn managers(&self) -> Vec<String> {
+        let view = self.store.snapshot();
+        let managers = view.nodes.iter().filter_map(|node| node.manager_status.as_ref());
+        let mut managers: Vec<_> = managers.map(|status| (!status.leader, &status.addr)).collect();
+        managers.sort();
+        let mut addrs: Vec<String> = managers.into_iter().map(|(_, addr)| addr.clone()).collect();
+        if let Leadership::Follower { leader } = &*self.store.leadership().borrow() {
+            addrs.retain(|addr| addr != leader);
+            addrs.insert(0, leader.clone());
+        }
+        addrs
+    }
+
+    /// Forgets a session; whoever waits for output of its node learns that none will come.
+    fn hang_up(&self, node: NodeId, session: Option<SessionId>) {
+        let mut leading = self.leading();
+        let Some(leading) = &mut *leading else { return };
+        let matches = |link: &Link| session.is_none_or(|session| link.session == session);
+        if leading.links.get(&node).is_some_and(matches)
+            && let Some(link) = leading.links.remove(&node)
+        {
+            link.wake.notify_one();
+            leading.logs.retain(|_, route| route.node != node);
+        }
+    }
+
+    async fn change_node(
+        &self,
+        id: NodeId,
+        change: impl Fn(&Node) -> Option<Change>,
+    ) -> Result<(), CommitError> {
+        loop {
+            let view = self.store.snapshot();
+            let Some(change) = view.nodes.get(id).and_then(|node| change(node)) else {
+                return Ok(());
+            };
+            match self.store.commit(Batch::new(self.clock.now(), vec![change])).await {
+                Err(CommitError::Conflict { .. }) => {
+                    debug!(node = %id, "the node changed meanwhile")
+                }
+                other => return other.map(|_| ()),
+            }
+        }
+    }
+
+    async fn route_logs(&self, chunk: LogChunk) {
+        let (id, last) = (chunk.id, chunk.end.is_some());
+        let route = match &mut *self.leading() {
+            Some(leading) if last => leading.logs.remove(&id).map(|route| route.to),
+            Some(leading) => leading.logs.get(&id).map(|route| route.to.clone()),
+            None => None,
+        };
+        // Waiting here is the back-pressure on an agent whose reader is slow.
+        if let Some(route) = route
+            && route.send(chunk).await.is_err()
+        {
+            self.cancel_logs(id);
+        }
+    }
+
+    /// Asks a node for output. Absent when the node is not in session.
+    pub(super) fn request_logs(
+        &self,
+        node: NodeId,
+        request: impl FnOnce(u64) -> swarm_core::protocol::LogRequest,
+    ) -> Option<(u64, mpsc::Receiver<LogChunk>)> {
+        let mut leading = self.leading();
+        let leading = leading.as_mut()?;
+        let link = leading.links.get(&node)?;
+        let id = leading.next_log;
+        let (sender, receiver) = mpsc::channel(16);
+        link.outbound.try_send(ManagerMessage::Logs(request(id))).ok()?;
+        leading.next_log += 1;
+        leading.logs.insert(id, LogRoute { node, to: sender });
+        Some((id, receiver))
+    }
+
+    /// Output is not wanted any more.
+    pub(super) fn cancel_logs(&self, id: u64) {
+        if let Some(leading) = &mut *self.leading()
+            && let Some(route) = leading.logs.remove(&id)
+            && let Some(link) = leading.links.get(&route.node)
+        {
+            let _ = link.outbound.try_send(ManagerMessage::CancelLogs(id));
+        }
+    }
+}
+
+async fn lost(leadership: &mut tokio::sync::watch::Receiver<Leadership>, epoch: Epoch) {
+    let _ = leadership.wait_for(|now| now.epoch() != Some(epoch)).await;
+}
