@@ -1,2 +1,4 @@
 //! The test suites of the traits. Whoever implements a trait runs its suite from a test of their
 //! own; ours do. A suite panics with a sentence that names the broken promise.
+
+pub mod executor;
