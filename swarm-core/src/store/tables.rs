@@ -118,6 +118,8 @@ pub struct Snapshot {
     tasks_by_node: OrdSet<(NodeId, TaskId)>,
     tasks_by_network: OrdSet<(NetworkId, TaskId)>,
     tasks_by_desired: OrdSet<(TaskState, TaskId)>,
+    /// Tasks below `assigned`: few at any time, and looked for often.
+    tasks_unassigned: OrdSet<(ServiceId, TaskId)>,
     services_by_network: OrdSet<(NetworkId, ServiceId)>,
 }
 
@@ -177,7 +179,18 @@ impl Snapshot {
         self.rows(self.tasks_by_desired.range(range(state)).map(|(_, id)| *id))
     }
 
-    /// The services whose specification names a network, in order of id.
+    /// The tasks that no agent has been told of: observed below `assigned`. In order of service.
+    pub fn tasks_unassigned(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.rows(self.tasks_unassigned.iter().map(|(_, id)| *id))
+    }
+
+    /// The tasks of a service that no agent has been told of, in order of id.
+    pub fn tasks_unassigned_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.rows(self.tasks_unassigned.range(range(service)).map(|(_, id)| *id))
+    }
+
+    /// The services whose specification names a network, and those that still hold a virtual
+    /// address there, in order of id.
     pub fn services_in(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Service>> {
         let ids = self.services_by_network.range(range(network)).map(|(_, id)| *id);
         ids.filter_map(|id| self.services.get(id))
@@ -389,15 +402,21 @@ impl Snapshot {
             tasks_by_service: |task| vec![task.service_id],
             tasks_by_node: |task| task.node_id.into_iter().collect(),
             tasks_by_network: |task| task.networks.iter().map(|n| n.network.id).collect(),
-            tasks_by_desired: |task| vec![task.desired_state]
+            tasks_by_desired: |task| vec![task.desired_state],
+            tasks_unassigned: |task| match task.status.state {
+                TaskState::New | TaskState::Pending => vec![task.service_id],
+                _ => Vec::new(),
+            }
         );
     }
 }
 
 fn service_networks(service: &Service) -> Vec<(NetworkId, ServiceId)> {
     let targets = service.spec.task.networks.iter().chain(&service.spec.networks);
+    let held = service.endpoint.iter().flat_map(|endpoint| &endpoint.virtual_ips);
     targets
         .filter_map(|attachment| attachment.target.parse().ok())
+        .chain(held.map(|held| held.network_id))
         .map(|network| (network, service.id))
         .collect()
 }
