@@ -2,3 +2,4 @@
 //! own; ours do. A suite panics with a sentence that names the broken promise.
 
 pub mod executor;
+pub mod store;

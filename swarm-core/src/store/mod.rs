@@ -29,6 +29,8 @@ mod batch;
 mod index;
 mod memory;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use async_trait::async_trait;
