@@ -39,9 +39,9 @@ impl Walk<'_> {
                 }
                 Value::Map(out)
             }
-            Value::List(items) => {
-                Value::List(items.iter().map(|item| self.within("[]", item)).collect::<Result<_, _>>()?)
-            }
+            Value::List(items) => Value::List(
+                items.iter().map(|item| self.within("[]", item)).collect::<Result<_, _>>()?,
+            ),
             other => other.clone(),
         };
         Ok(Node::new(node.line, value))
@@ -56,10 +56,8 @@ impl Walk<'_> {
 
     fn text(&self, line: usize, text: &str) -> Result<Value, ComposeError> {
         let path = || self.path.join(".");
-        let error = |problem| ComposeError::Interpolation {
-            place: Place::new(self.file, line),
-            problem,
-        };
+        let error =
+            |problem| ComposeError::Interpolation { place: Place::new(self.file, line), problem };
         let new = substitute(text, self.env).map_err(|template| {
             error(format!(
                 "invalid interpolation format for {}: {}; you may need to escape any $ with another $",
@@ -118,9 +116,7 @@ fn expression(rest: &str) -> Option<(&str, &str)> {
     if !first.is_ascii_alphabetic() && first != '_' {
         return None;
     }
-    let name = body
-        .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .unwrap_or(body.len());
+    let name = body.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(body.len());
     let after_name = &body[name..];
     let operator = after_name.strip_prefix(':').unwrap_or(after_name).starts_with(['-', '?']);
     let end = if operator { body.find('}').unwrap_or(body.len()) } else { name };

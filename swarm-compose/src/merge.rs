@@ -225,10 +225,7 @@ fn merge_logging(base: &mut Logging, over: Logging) {
 }
 
 /// A service's aliases in a network are replaced, and its driver options stay.
-fn merge_networks(
-    base: &mut Table<Option<ServiceNetwork>>,
-    over: Table<Option<ServiceNetwork>>,
-) {
+fn merge_networks(base: &mut Table<Option<ServiceNetwork>>, over: Table<Option<ServiceNetwork>>) {
     for (name, network) in over {
         merge_inside(base.entry(name).or_default(), network, |base, over| {
             base.aliases = over.aliases;

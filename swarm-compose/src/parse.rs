@@ -8,8 +8,9 @@
 //! is already past the scalar, goes on. Merge keys and duplicate keys, which the library treats as
 //! ordinary keys, are handled here too.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 
@@ -23,11 +24,15 @@ use crate::value::{Mapping, Node, Value};
 
 /// Reads the first document of a stack file. Its top level is a mapping.
 pub(crate) fn parse(file: &Path, source: &str) -> Result<Node, ComposeError> {
-    let error = |line, problem: String| {
-        Err(ComposeError::Yaml { place: Place::new(file, line), problem })
-    };
+    let error =
+        |line, problem: String| Err(ComposeError::Yaml { place: Place::new(file, line), problem });
     let lines = source.strip_prefix('\u{feff}').unwrap_or(source).lines().collect();
-    let reader = Reader { lines, scalar: RefCell::default(), problems: RefCell::default() };
+    let reader = Reader {
+        depth: Cell::new(0),
+        lines,
+        scalar: RefCell::default(),
+        problems: RefCell::default(),
+    };
     let not_a_mapping = "top-level object must be a mapping";
     let Some(document) = serde_yaml::Deserializer::from_str(source).next() else {
         return error(1, not_a_mapping.to_owned());
@@ -80,7 +85,7 @@ fn syntax_error(message: &str) -> String {
 #[derive(Debug)]
 enum Problem {
     Duplicate { key: String, line: usize, first: usize },
-    NotText { key: String, line: usize },
+    NotText { key: String, line: usize, top: bool },
     BadMerge { line: usize },
 }
 
@@ -100,11 +105,13 @@ impl fmt::Display for Problem {
             Self::Duplicate { key, line, first } => {
                 write!(f, "line {line}: mapping key {key:?} already defined at line {first}")
             }
-            Self::NotText { key, .. } => write!(
-                f,
-                "key {key} is not a string; quote it: \
-                 json: unsupported type: map[interface {{}}]interface {{}}"
-            ),
+            Self::NotText { key, top, .. } => {
+                let consequence = match top {
+                    true => "top-level object must be a mapping",
+                    false => "json: unsupported type: map[interface {}]interface {}",
+                };
+                write!(f, "key {key} is not a string; quote it: {consequence}")
+            }
             Self::BadMerge { .. } => {
                 f.write_str("yaml: map merge requires map or sequence of maps as the value")
             }
@@ -114,6 +121,7 @@ impl fmt::Display for Problem {
 
 /// What the visitors share: the text, the scalar on its way up, the mistakes so far.
 struct Reader<'s> {
+    depth: Cell<usize>,
     lines: Vec<&'s str>,
     scalar: RefCell<Option<Value>>,
     problems: RefCell<Vec<Problem>>,
@@ -127,14 +135,21 @@ enum Style {
 }
 
 impl Reader<'_> {
+    /// Sends a scalar up, to come back from [`Reader::take`] with its position.
+    fn send<T, E: de::Error>(&self, value: Value) -> Result<T, E> {
+        self.scalar.replace(Some(value));
+        Err(E::custom(""))
+    }
+
     /// Takes the scalar that `error` carries, with its line; gives the error back if it is real.
     fn take<E: de::Error>(&self, error: E) -> Result<Node, E> {
         let Some(value) = self.scalar.take() else { return Err(error) };
         // The library writes no position at the very beginning.
         let message = error.to_string();
         let at = message.rsplit_once(" at line ").and_then(|(_, at)| at.split_once(" column "));
-        let (line, column) =
-            at.map_or((1, 1), |(line, column)| (line.parse().unwrap_or(1), column.parse().unwrap_or(1)));
+        let (line, column) = at.map_or((1, 1), |(line, column)| {
+            (line.parse().unwrap_or(1), column.parse().unwrap_or(1))
+        });
         let value = match value {
             Value::Str(text) => match self.style(line, column) {
                 Style::Plain => scalar::resolve(&text),
@@ -178,7 +193,11 @@ impl Reader<'_> {
                     _ => drop(map.insert(text, value)),
                 }
             } else {
-                self.problems.borrow_mut().push(Problem::NotText { key: text, line });
+                self.problems.borrow_mut().push(Problem::NotText {
+                    key: text,
+                    line,
+                    top: self.depth.get() == 0,
+                });
             }
         }
         if let Some(merge) = merge {
@@ -221,21 +240,26 @@ impl<'de> DeserializeSeed<'de> for NodeSeed<'_, '_> {
     }
 }
 
-/// Reads a key: the text of a scalar.
+/// Reads a key, which must be a scalar, and so never comes as a value.
+#[derive(Clone, Copy)]
 struct KeySeed<'r, 's>(&'r Reader<'s>);
 
 impl<'de> DeserializeSeed<'de> for KeySeed<'_, '_> {
-    type Value = Value;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_str(NodeSeed(self.0))
+    type Value = Infallible;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Infallible, D::Error> {
+        deserializer.deserialize_str(self)
     }
 }
 
-impl NodeSeed<'_, '_> {
-    /// Sends a scalar up, to come back with its position. See the module's documentation.
-    fn send<E: de::Error>(self, value: Value) -> Result<Value, E> {
-        self.0.scalar.replace(Some(value));
-        Err(E::custom(""))
+impl<'de> Visitor<'de> for KeySeed<'_, '_> {
+    type Value = Infallible;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a scalar key")
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<Infallible, E> {
+        self.0.send(Value::Str(key.to_owned()))
     }
 }
 
@@ -243,43 +267,43 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a scalar key")
+        f.write_str("any value")
     }
 
     fn visit_bool<E: de::Error>(self, value: bool) -> Result<Value, E> {
-        self.send(Value::Bool(value))
+        self.0.send(Value::Bool(value))
     }
 
     fn visit_i64<E: de::Error>(self, value: i64) -> Result<Value, E> {
-        self.send(Value::Int(value.into()))
+        self.0.send(Value::Int(value.into()))
     }
 
     fn visit_u64<E: de::Error>(self, value: u64) -> Result<Value, E> {
-        self.send(Value::Int(value.into()))
+        self.0.send(Value::Int(value.into()))
     }
 
     fn visit_i128<E: de::Error>(self, value: i128) -> Result<Value, E> {
-        self.send(Value::Float(value as f64))
+        self.0.send(Value::Float(value as f64))
     }
 
     fn visit_u128<E: de::Error>(self, value: u128) -> Result<Value, E> {
-        self.send(Value::Float(value as f64))
+        self.0.send(Value::Float(value as f64))
     }
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
-        self.send(Value::Float(value))
+        self.0.send(Value::Float(value))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Value, E> {
-        self.send(Value::Str(value.to_owned()))
+        self.0.send(Value::Str(value.to_owned()))
     }
 
     fn visit_unit<E: de::Error>(self) -> Result<Value, E> {
-        self.send(Value::Null)
+        self.0.send(Value::Null)
     }
 
     fn visit_none<E: de::Error>(self) -> Result<Value, E> {
-        self.send(Value::Null)
+        self.0.send(Value::Null)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
@@ -297,12 +321,13 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let known = self.0.problems.borrow().len();
+        let (known, depth) = (self.0.problems.borrow().len(), self.0.depth.get());
+        self.0.depth.set(depth + 1);
         let mut entries = Vec::new();
         loop {
             let key = match map.next_key_seed(KeySeed(self.0)) {
                 Ok(None) => break,
-                Ok(Some(_)) => unreachable_key(),
+                Ok(Some(never)) => match never {},
                 Err(error) => self.0.take(error)?,
             };
             let value = match map.next_value_seed(self) {
@@ -311,6 +336,7 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
             };
             entries.push((key, value));
         }
+        self.0.depth.set(depth);
         let inner = self.0.problems.borrow().len();
         let value = self.0.mapping(entries);
         // Go does not look into a mapping that has duplicate keys: its own problems replace those.
@@ -331,11 +357,6 @@ impl<'de> Visitor<'de> for NodeSeed<'_, '_> {
             }
         })
     }
-}
-
-/// Scalars always come as errors, and `deserialize_str` takes nothing else.
-const fn unreachable_key() -> Node {
-    Node::new(0, Value::Null)
 }
 
 /// The line where a collection's content begins.

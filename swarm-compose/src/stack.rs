@@ -242,8 +242,7 @@ fn load_file(
     let own = schema::version_text(tree);
     if own != version {
         let line = tree.get("version").map_or(0, |node| node.line);
-        let problem =
-            format!("version mismatched between two composefiles : {version} and {own}");
+        let problem = format!("version mismatched between two composefiles : {version} and {own}");
         return Err(ComposeError::Version { place: Place::new(file, line), problem });
     }
     forbidden::check(file, tree)?;
@@ -263,7 +262,9 @@ fn check_image(name: &str, service: &Service) -> Result<(), ComposeError> {
     Err(ComposeError::Service {
         place: service.place.clone(),
         service: name.to_owned(),
-        problem: format!("services.{name}.image: invalid image reference for service {name}: {problem}"),
+        problem: format!(
+            "services.{name}.image: invalid image reference for service {name}: {problem}"
+        ),
     })
 }
 
@@ -359,16 +360,20 @@ impl DeployPlan {
         for service in &mut self.services {
             let Some(container) = &mut Arc::make_mut(&mut service.task).container else { continue };
             for reference in &mut container.secrets {
-                match secret(&reference.secret_name) {
-                    Some(id) => reference.secret_id = id,
-                    None => drop(missing.insert(format!("secret not found: {}", reference.secret_name))),
-                }
+                let name = &reference.secret_name;
+                let id = secret(name).or_else(|| {
+                    missing.insert(format!("secret not found: {name}"));
+                    None
+                });
+                reference.secret_id = id.unwrap_or(reference.secret_id);
             }
             for reference in &mut container.configs {
-                match config(&reference.config_name) {
-                    Some(id) => reference.config_id = id,
-                    None => drop(missing.insert(format!("config not found: {}", reference.config_name))),
-                }
+                let name = &reference.config_name;
+                let id = config(name).or_else(|| {
+                    missing.insert(format!("config not found: {name}"));
+                    None
+                });
+                reference.config_id = id.unwrap_or(reference.config_id);
             }
         }
         if missing.is_empty() { Ok(()) } else { Err(missing.into_iter().collect()) }

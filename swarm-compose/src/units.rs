@@ -79,7 +79,8 @@ pub(crate) fn duration_text(nanos: i64) -> String {
 /// A size in bytes: `50M`, `1.5 GiB`, `100`. Units are powers of 1024 in any case.
 pub(crate) fn parse_bytes(text: &str) -> Result<i64, String> {
     let invalid = || format!("invalid size: '{text}'");
-    let last = text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').ok_or_else(invalid)?;
+    let last =
+        text.rfind(|c: char| c.is_ascii_digit() || c == '.' || c == ' ').ok_or_else(invalid)?;
     let (number, suffix) = text.split_at(last + 1);
     let number = number.strip_suffix(' ').unwrap_or(number);
     let size: f64 = number
@@ -192,9 +193,6 @@ mod tests {
             assert_eq!(parse_cpus(text), Ok(nano), "{text}");
         }
         assert_eq!(parse_cpus("1/3"), Err("value is too precise".to_owned()));
-        assert_eq!(
-            parse_cpus("abc"),
-            Err("failed to parse abc as a rational number".to_owned())
-        );
+        assert_eq!(parse_cpus("abc"), Err("failed to parse abc as a rational number".to_owned()));
     }
 }

@@ -55,13 +55,6 @@ impl Value {
         }
     }
 
-    pub(crate) fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::Str(text) => Some(text),
-            _ => None,
-        }
-    }
-
     /// The value as Go's `fmt.Sprint` prints it: how the docker CLI turns numbers into text.
     pub(crate) fn to_text(&self) -> String {
         match self {
@@ -75,7 +68,8 @@ impl Value {
                 format!("[{}]", items.join(" "))
             }
             Self::Map(map) => {
-                let entry = |(key, node): (&String, &Node)| format!("{key}:{}", node.value.to_text());
+                let entry =
+                    |(key, node): (&String, &Node)| format!("{key}:{}", node.value.to_text());
                 format!("map[{}]", map.iter().map(entry).collect::<Vec<_>>().join(" "))
             }
         }

@@ -60,8 +60,7 @@ pub(super) fn refer(
     let mut references = Vec::new();
     for reference in uses {
         let source = &reference.source;
-        let object =
-            objects.get(source).ok_or_else(|| format!("undefined {word} {source:?}"))?;
+        let object = objects.get(source).ok_or_else(|| format!("undefined {word} {source:?}"))?;
         let name = namespace.scope(source, &object.name);
         let target = if reference.target.is_empty() { source } else { &reference.target };
         let or_zero = |id: &str| if id.is_empty() { "0".to_owned() } else { id.to_owned() };
@@ -73,7 +72,7 @@ pub(super) fn refer(
             .with("Name", target.as_str())
             .with("UID", or_zero(&reference.uid))
             .with("GID", or_zero(&reference.gid))
-            .with("Mode", reference.mode.unwrap_or(0o444));
+            .always("Mode", reference.mode.unwrap_or(0o444));
         references.push(self::reference(kind, &name, ("File", file), lookup)?);
     }
     references.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -89,10 +88,7 @@ fn reference(
     let word = kind.word();
     let id = lookup(kind, name).ok_or_else(|| format!("{word} not found: {name}"))?;
     let (id_key, name_key) = kind.members();
-    let body = Body::default()
-        .always(use_name, use_body)
-        .with(id_key, id)
-        .with(name_key, name);
+    let body = Body::default().always(use_name, use_body).with(id_key, id).with(name_key, name);
     Ok((name.to_owned(), body.into()))
 }
 
@@ -123,8 +119,7 @@ pub(super) fn credential_spec(
     configs: &[(String, Json)],
     namespace: Namespace<'_>,
 ) -> Result<Option<Json>, String> {
-    let members =
-        [("Config", &spec.config), ("File", &spec.file), ("Registry", &spec.registry)];
+    let members = [("Config", &spec.config), ("File", &spec.file), ("Registry", &spec.registry)];
     let given: Vec<_> = members.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let quoted = |(name, _): &(&str, &String)| format!("{name:?}");
     match given.as_slice() {
@@ -158,4 +153,3 @@ pub(super) fn credential_spec(
         }
     }
 }
-

@@ -3,7 +3,9 @@
 use serde_json::Value as Json;
 
 use super::Body;
-use crate::model::{Deploy, Duration, Healthcheck, Placement, Port, Resources, RestartPolicy, Update};
+use crate::model::{
+    Deploy, Duration, Healthcheck, Placement, Port, Resources, RestartPolicy, Update,
+};
 use crate::units;
 
 /// How many tasks.
@@ -34,7 +36,10 @@ const fn nanos(duration: Option<Duration>) -> Option<i64> {
 
 /// When ended tasks are replaced: `deploy.restart_policy`, or else the older `restart`, which is
 /// reported as unsupported and yet means something.
-pub(super) fn restart(policy: Option<&RestartPolicy>, restart: &str) -> Result<Option<Json>, String> {
+pub(super) fn restart(
+    policy: Option<&RestartPolicy>,
+    restart: &str,
+) -> Result<Option<Json>, String> {
     if let Some(policy) = policy {
         let body = Body::default()
             .with("Condition", policy.condition.as_str())
@@ -55,9 +60,7 @@ pub(super) fn restart(policy: Option<&RestartPolicy>, restart: &str) -> Result<O
     };
     match name {
         "" | "no" => Ok(None),
-        "always" | "unless-stopped" => {
-            Ok(Some(Body::default().always("Condition", "any").into()))
-        }
+        "always" | "unless-stopped" => Ok(Some(Body::default().always("Condition", "any").into())),
         "on-failure" => {
             let body = Body::default().always("Condition", "on-failure");
             Ok(Some(body.always("MaxAttempts", attempts as u64).into()))
@@ -97,9 +100,7 @@ pub(super) fn resources(resources: &Resources) -> Result<Json, String> {
     if let Some(reserved) = &resources.reservations {
         let generic = reserved.generic_resources.iter().map(|resource| {
             let discrete = resource.discrete_resource_spec.as_ref().map(|resource| {
-                Body::default()
-                    .with("Kind", resource.kind.as_str())
-                    .with("Value", resource.value)
+                Body::default().with("Kind", resource.kind.as_str()).with("Value", resource.value)
             });
             Json::from(Body::default().maybe("DiscreteResourceSpec", discrete))
         });

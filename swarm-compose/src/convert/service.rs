@@ -139,7 +139,7 @@ fn ulimits(limits: &Table<Ulimit>) -> Vec<Json> {
             single => (single, single),
         };
         let body = Body::default().with("Name", name.as_str());
-        Json::from(body.with("Hard", hard).with("Soft", soft))
+        Json::from(body.always("Hard", hard).always("Soft", soft))
     };
     limits.iter().map(limit).collect()
 }

@@ -46,9 +46,8 @@ fn parse(bytes: &[u8], env: &Environment) -> Result<Vec<(String, Option<String>)
         if name.contains([' ', '\t']) {
             return Err(format!("variable '{name}' contains whitespaces"));
         }
-        match value.or_else(|| env.get(&name).cloned()) {
-            Some(value) => variables.push((name, Some(value))),
-            None => {}
+        if let Some(value) = value.or_else(|| env.get(&name).cloned()) {
+            variables.push((name, Some(value)));
         }
     }
     Ok(variables)

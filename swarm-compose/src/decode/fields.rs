@@ -141,7 +141,8 @@ impl<'a> Fields<'a> {
     pub(super) fn count(&self, key: &str, field: &str) -> Option<u64> {
         let number = self.whole(key)?;
         u64::try_from(number).ok().or_else(|| {
-            self.faults.add(format!("cannot parse '{}{field}', {number} overflows uint", self.path));
+            self.faults
+                .add(format!("cannot parse '{}{field}', {number} overflows uint", self.path));
             None
         })
     }

@@ -56,7 +56,9 @@ pub(super) fn volume(
         driver_opts: fields.table("driver_opts"),
         external: external(fields),
         labels: fields.table("labels"),
-        cluster_spec: fields.get("x-cluster-spec").map(|node| cluster_spec("", &node.value, &faults)),
+        cluster_spec: fields
+            .get("x-cluster-spec")
+            .map(|node| cluster_spec("", &node.value, &faults)),
         ..Volume::default()
     };
     ctx.judge(node, &format!("volumes.{name}"), faults)?;
@@ -106,8 +108,9 @@ pub(super) fn file_object(
     } else if object.driver.is_empty() {
         object.file = volume::join(ctx.dir, &object.file);
     } else if !object.file.is_empty() {
-        let problem =
-            format!("{kind} {name}: {kind}.driver and {kind}.file conflict; only use {kind}.driver");
+        let problem = format!(
+            "{kind} {name}: {kind}.driver and {kind}.file conflict; only use {kind}.driver"
+        );
         return Err(ctx.conflict(node, format!("{kind}s.{name}.file"), problem));
     }
     Ok(object)

@@ -352,7 +352,8 @@ fn volumes(fields: Fields<'_>, faults: &Faults) -> Vec<ServiceVolume> {
             }),
             image: item
                 .optional("image", "", |fields| ImageOptions { subpath: fields.text("subpath") }),
-            tmpfs: item.optional("tmpfs", "", |fields| TmpfsOptions { size: fields.number("size") }),
+            tmpfs: item
+                .optional("tmpfs", "", |fields| TmpfsOptions { size: fields.number("size") }),
             cluster: item.optional("cluster", "", |_| ClusterOptions {}),
         }
     };

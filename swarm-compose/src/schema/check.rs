@@ -204,8 +204,7 @@ impl Check {
                     report.absorb(attempt);
                 }
                 _ => {
-                    let extension =
-                        name.starts_with("x-") && self.version >= rule.extensions_since;
+                    let extension = name.starts_with("x-") && self.version >= rule.extensions_since;
                     if !extension && self.version < rule.open_since {
                         let text = format!("Additional property {name} is not allowed");
                         self.fault(report, node.line, FaultKind::Other, text);

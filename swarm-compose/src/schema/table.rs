@@ -2,8 +2,8 @@
 
 use super::rules::Type::{Bool, Integer, Map, Null, Number, Text};
 use super::rules::{
-    Grammar, Key, NEVER, Names, Rule, grammar, key, list, map, named, of, one_of, open_map,
-    set, since, until,
+    Grammar, Key, NEVER, Names, Rule, grammar, key, list, map, named, of, one_of, open_map, set,
+    since, until,
 };
 
 const TEXT: Rule = of(&[Text]);
@@ -137,10 +137,8 @@ const HEALTHCHECK: Rule = map(&[
 const LOGGING: Rule =
     map(&[key("driver", &TEXT), key("options", &named(Names::NonEmpty, &SCALAR_OR_NULL, 0))]);
 
-const SERVICE_NETWORKS: Rule = one_of(&[
-    &TEXT_SET,
-    &named(Names::Object, &one_of(&[&SERVICE_NETWORK, &of(&[Null])]), NEVER),
-]);
+const SERVICE_NETWORKS: Rule =
+    one_of(&[&TEXT_SET, &named(Names::Object, &one_of(&[&SERVICE_NETWORK, &of(&[Null])]), NEVER)]);
 
 const SERVICE_NETWORK: Rule = map(&[
     key("aliases", &TEXT_SET),
@@ -304,4 +302,3 @@ const CONFIG: Rule = Rule {
         since(8, "template_driver", &TEXT),
     ])
 };
-

@@ -55,7 +55,9 @@ pub(crate) fn parse(text: &str) -> Result<ShortPorts, String> {
         None => (first..=last).map(|target| port(target, 0)).collect::<Vec<_>>(),
         // One port inside may be published as many outside.
         Some((from, to)) if first == last => (from..=to).map(|out| port(first, out)).collect(),
-        Some((from, _)) => (first..=last).map(|target| port(target, from + target - first)).collect(),
+        Some((from, _)) => {
+            (first..=last).map(|target| port(target, from + target - first)).collect()
+        }
     };
     // The docker CLI sorts by the text of the target.
     ports.sort_by_key(|port| port.target.to_string());
@@ -99,7 +101,13 @@ fn ignored(address: &str, published: &str, ports: &[ShortPort]) -> Vec<String> {
     let ports = ports.iter().map(|port| {
         let outside = match (published, port.published) {
             ("", _) => String::new(),
-            (text, number) => if text.contains('-') { text.to_owned() } else { number.to_string() },
+            (text, number) => {
+                if text.contains('-') {
+                    text.to_owned()
+                } else {
+                    number.to_string()
+                }
+            }
         };
         format!(
             "ignoring IP-address ({shown}:{outside}:{}/{}) service will listen on '0.0.0.0'",
@@ -117,7 +125,8 @@ mod tests {
 
     fn shown(text: &str) -> String {
         let ports = parse(text).unwrap_or_else(|error| panic!("{text}: {error}")).ports;
-        let port = |port: &ShortPort| format!("{}:{}/{}", port.published, port.target, port.protocol);
+        let port =
+            |port: &ShortPort| format!("{}:{}/{}", port.published, port.target, port.protocol);
         ports.iter().map(port).collect::<Vec<_>>().join(" ")
     }
 
@@ -140,9 +149,18 @@ mod tests {
 
     #[test]
     fn other_texts_are_refused() {
-        for text in
-            ["", ":", "x", "80/xyz", "65536", "8000-8001:80-82", "81-80", "300.0.0.1:1:1", "1:2:", "-1"]
-        {
+        for text in [
+            "",
+            ":",
+            "x",
+            "80/xyz",
+            "65536",
+            "8000-8001:80-82",
+            "81-80",
+            "300.0.0.1:1:1",
+            "1:2:",
+            "-1",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }
