@@ -91,7 +91,8 @@ impl NewCluster {
 }
 
 fn host(addr: &str) -> String {
-    addr.parse::<std::net::SocketAddr>().map_or_else(|_| addr.to_owned(), |addr| addr.ip().to_string())
+    addr.parse::<std::net::SocketAddr>()
+        .map_or_else(|_| addr.to_owned(), |addr| addr.ip().to_string())
 }
 
 fn or<T: Default + PartialEq>(value: T, default: T) -> T {
@@ -110,10 +111,8 @@ pub fn with_defaults(mut spec: ClusterSpec) -> ClusterSpec {
     let raft = &mut spec.raft;
     raft.snapshot_interval = or(raft.snapshot_interval, default.raft.snapshot_interval);
     raft.keep_old_snapshots = raft.keep_old_snapshots.or(default.raft.keep_old_snapshots);
-    raft.log_entries_for_slow_followers = or(
-        raft.log_entries_for_slow_followers,
-        default.raft.log_entries_for_slow_followers,
-    );
+    raft.log_entries_for_slow_followers =
+        or(raft.log_entries_for_slow_followers, default.raft.log_entries_for_slow_followers);
     raft.election_tick = or(raft.election_tick, default.raft.election_tick);
     raft.heartbeat_tick = or(raft.heartbeat_tick, default.raft.heartbeat_tick);
     spec.dispatcher.heartbeat_period =

@@ -28,8 +28,11 @@ pub fn listen(text: &str, interfaces: &[Interface]) -> Result<SocketAddr, ApiErr
     if text.is_empty() {
         return Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), LISTEN_PORT));
     }
-    resolve(text, interfaces)
-        .ok_or_else(|| refused("listen address must be an IP address or network interface (with optional port number)"))
+    resolve(text, interfaces).ok_or_else(|| {
+        refused(
+            "listen address must be an IP address or network interface (with optional port number)",
+        )
+    })
 }
 
 /// What others should use: an address or an interface's name; empty takes the listening address
@@ -70,7 +73,8 @@ pub fn advertise(
 }
 
 fn with_port(addr: SocketAddr, text: &str, listen: SocketAddr) -> SocketAddr {
-    let given = text.parse::<SocketAddr>().is_ok() || text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let given = text.parse::<SocketAddr>().is_ok()
+        || text.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     SocketAddr::new(addr.ip(), if given { addr.port() } else { listen.port() })
 }
 

@@ -53,7 +53,8 @@ impl StateDir {
         let root = root.into();
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let path = root.join("lock");
-        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let lock =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let held = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
         held.map_err(|_| {
             let text = format!("the state directory {} is in use by another node", root.display());

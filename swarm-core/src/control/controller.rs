@@ -198,6 +198,12 @@ impl Working {
             (Some(Change::Update(_)), Change::Advance(..) | Change::Desire(..)) => {
                 self.view.get(target).map(Change::Update)
             }
+            // Two writers, two fields: neither replaces the other.
+            (Some(first @ Change::Advance(..)), second @ Change::Desire(..))
+            | (Some(first @ Change::Desire(..)), second @ Change::Advance(..)) => {
+                self.changes.push(Some(second));
+                Some(first)
+            }
             (_, change) => Some(change),
         };
         self.changes[position] = merged;

@@ -91,7 +91,11 @@ impl Plan {
 ///   matter. Called again on a view that holds its own plan, it plans nothing.
 /// - **Complete.** `dirty` names every key whose plan an event might change. The controller also
 ///   sweeps over everything slowly, as a safety net, and on every change of leader.
-/// - **Brief.** It plans for one key. What waits for time says so in `again_at`.
+/// - **Brief.** It plans for one key. What waits for time says so in `again_at`. A plan that would
+///   be too large for one commit may be cut short: it then asks for `again_at` now.
+/// - **Unwritten plans come back.** When a batch is not committed, its changes are shown to
+///   `dirty` as events again, those that advance, desire or remove with `old` and `new` being one
+///   and the same object: an event without a difference is dirty for whoever could have made it.
 pub trait Planner: Send + Sync + 'static {
     /// A short name, for logs.
     fn name(&self) -> &'static str;

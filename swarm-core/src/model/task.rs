@@ -128,6 +128,9 @@ crate::object! {
         /// When its predecessors in the slot were restarted, for attempts within a window:
         /// carried along so that neither history limits nor a new leader forget it. (Ours.)
         restarts: Vec<Timestamp> = "Restarts" omit,
+        /// The roll-out that made it, named by the `started_at` of the service's update status;
+        /// absent for a task that was made in any other way. (Ours.)
+        rollout: Option<Timestamp> = "RollOut" omit,
         /// The client's registry credentials; never in an API response. (Ours.)
         registry_auth: Option<SecretBytes> = "RegistryAuth" omit,
     }

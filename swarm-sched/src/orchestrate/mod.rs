@@ -1,0 +1,70 @@
+//! Which tasks there shall be: one planner for each question, over the same facts.
+//!
+//! | planner | question |
+//! |---|---|
+//! | [`Replicated`] | as many tasks as asked for, each replaced as its restart policy says |
+//! | [`Reap`] | what can be erased |
+//!
+//! A task is never changed into another one: it is told to stop, and a new one is made. Planners
+//! tell tasks what to do with [`Change::Desire`](swarm_core::store::Change::Desire) alone, which
+//! cannot conflict with what agents report at the same time.
+//!
+//! Services in job modes are left alone by every planner here, except that they can be removed.
+
+mod clean;
+mod reap;
+mod replicated;
+mod restart;
+mod slots;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use swarm_core::control::Planner;
+use swarm_core::model::{NodeId, Service, TaskState};
+use swarm_core::store::{Event, Object, Snapshot};
+
+pub use reap::Reap;
+pub use replicated::Replicated;
+
+/// Changes after which a plan is cut short and continued in the next commit.
+const CHANGES_PER_PLAN: usize = 1_000;
+
+/// The planners of this module in the order in which they run.
+#[must_use]
+pub fn planners() -> Vec<Arc<dyn Planner>> {
+    vec![Arc::new(Replicated), Arc::new(Reap)]
+}
+
+/// Whether an event about a task can change which tasks its service needs: it appears, goes, ends,
+/// is wanted otherwise, or runs as part of a roll-out. An event without a difference stands for a
+/// change of ours that was not committed.
+fn task_matters(event: &Event) -> bool {
+    let (Some(old), Some(new)) = (event.old_task(), event.new_task()) else { return true };
+    let moved = old.status.state != new.status.state;
+    let took_over = new.status.state == TaskState::Running && new.rollout.is_some();
+    Arc::ptr_eq(old, new)
+        || old.desired_state != new.desired_state
+        || (moved && (took_over || new.status.state.is_terminal()))
+}
+
+/// Whether an event about a node can change where its tasks belong.
+fn node_matters(event: &Event) -> bool {
+    let (Some(Object::Node(old)), Some(Object::Node(new))) = (&event.old, &event.new) else {
+        return true;
+    };
+    old.spec.availability != new.spec.availability || old.status.state != new.status.state
+}
+
+/// The services that have tasks on a node.
+fn services_on(view: &Snapshot, node: NodeId) -> impl Iterator<Item = &Arc<Service>> {
+    let tasks = view.tasks_on(node);
+    let services: BTreeMap<_, _> = tasks
+        .filter_map(|task| view.services.get(task.service_id))
+        .map(|service| (service.id, service))
+        .collect();
+    services.into_values()
+}

@@ -1,0 +1,144 @@
+//! Pure: what is erased: tasks that shall be removed, services after them, history beyond its
+//! limit (SwarmKit: `orchestrator/taskreaper`, and the `deallocator` that it never wired up).
+
+use std::sync::Arc;
+
+use swarm_core::control::{Ctx, Key, Plan, Planner};
+use swarm_core::model::{Service, ServiceId, ServiceMode, Task, TaskState, defaults};
+use swarm_core::store::{Change, Event, Object, Snapshot};
+
+use super::slots::{Slot, Slots};
+use super::{CHANGES_PER_PLAN, services_on};
+
+/// Erases in two phases. A task that shall be removed is erased once its agent has confirmed that
+/// it stopped (or it never reached an agent, or its node is gone); a service that is marked for
+/// removal has its tasks removed and is erased after the last of them. Ended tasks beyond the
+/// history limit of their slot are erased, the oldest first.
+///
+/// A limit that was lowered takes effect when a slot gets its next task, or with the next sweep.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Reap;
+
+impl Planner for Reap {
+    fn name(&self) -> &'static str {
+        "reap"
+    }
+
+    fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
+        match event.object() {
+            Object::Service(service) => keys.push(Key::Service(service.id)),
+            Object::Task(task) if super::task_matters(event) => {
+                keys.push(Key::Service(task.service_id));
+            }
+            Object::Node(node) if event.new.is_none() => keys.push(Key::Node(node.id)),
+            _ => {}
+        }
+    }
+
+    fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
+        let removed = view.tasks_desired(TaskState::Remove).map(|task| task.service_id);
+        let services = view.services.iter().map(|service| service.id);
+        keys.extend(services.chain(removed).map(Key::Service));
+    }
+
+    fn plan(&self, view: &Snapshot, key: &Key, ctx: &mut Ctx<'_>) -> Plan {
+        let mut plan = Plan::none();
+        match key {
+            Key::Service(id) => plan_service(view, *id, ctx, &mut plan),
+            Key::Node(id) if view.nodes.get(*id).is_none() => {
+                for service in services_on(view, *id) {
+                    plan_service(view, service.id, ctx, &mut plan);
+                }
+            }
+            _ => {}
+        }
+        plan
+    }
+}
+
+fn plan_service(view: &Snapshot, id: ServiceId, ctx: &Ctx<'_>, plan: &mut Plan) {
+    let service = view.services.get(id);
+    // Tasks without a service (attachments of containers to networks) have the nil id for one.
+    let gone = service.map_or(!id.is_nil(), |service| service.pending_delete);
+    let mut left = 0_usize;
+    for task in view.tasks_of(id) {
+        if plan.changes.len() >= CHANGES_PER_PLAN {
+            return plan.look_again(ctx.now);
+        }
+        let lost = id.is_nil() && task.status.state == TaskState::Orphaned;
+        if !gone && !lost && task.desired_state != TaskState::Remove {
+            continue;
+        }
+        if is_erasable(view, task) {
+            plan.changes.push(Change::remove(task.id));
+            continue;
+        }
+        left += 1;
+        if task.desired_state != TaskState::Remove {
+            plan.changes.push(Change::Desire(task.id, TaskState::Remove));
+        }
+    }
+    let Some(service) = service else { return };
+    if service.pending_delete {
+        if left == 0 {
+            plan.changes.push(Change::remove(id));
+        }
+    } else if !service.spec.mode.is_job() {
+        reap_history(view, service, ctx, plan);
+    }
+}
+
+/// Whether no executor can hold anything of the task.
+fn is_erasable(view: &Snapshot, task: &Task) -> bool {
+    task.status.state < TaskState::Assigned
+        || task.status.state.is_terminal()
+        || task.node_id.is_some_and(|node| view.nodes.get(node).is_none())
+}
+
+fn reap_history(view: &Snapshot, service: &Arc<Service>, ctx: &Ctx<'_>, plan: &mut Plan) {
+    let limit = history_limit(view, service);
+    let global = matches!(service.spec.mode, ServiceMode::Global(_));
+    let slots = Slots::of(view, service);
+    for slot in slots.iter() {
+        if plan.changes.len() >= CHANGES_PER_PLAN {
+            return plan.look_again(ctx.now);
+        }
+        let node = slot.newest().node_id.filter(|_| global);
+        if node.is_some_and(|node| view.nodes.get(node).is_none()) {
+            let ended = slot.tasks.iter().filter(|task| is_history(task));
+            plan.changes.extend(ended.map(|task| Change::remove(task.id)));
+        } else if let Some(limit) = limit {
+            reap_slot(slot, limit, plan);
+        }
+    }
+}
+
+/// The newest task stays whatever the limit: it says whether the slot is done.
+fn reap_slot(slot: Slot<'_>, limit: usize, plan: &mut Plan) {
+    let excess = slot.tasks.len().saturating_sub(limit);
+    let older = &slot.tasks[..slot.tasks.len() - 1];
+    let erased = older.iter().filter(|task| is_history(task)).take(excess);
+    plan.changes.extend(erased.map(|task| Change::remove(task.id)));
+}
+
+/// Whether a task has ended, or never will run.
+fn is_history(task: &Task) -> bool {
+    let state = task.status.state;
+    state.is_terminal() || (state < TaskState::Assigned && !task.is_wanted())
+}
+
+/// How many tasks a slot keeps, the present one included; absent keeps all.
+fn history_limit(view: &Snapshot, service: &Service) -> Option<usize> {
+    let policy = service.spec.task.restart_policy.as_ref();
+    let attempts = policy.and_then(|policy| policy.max_attempts).filter(|max| *max > 0);
+    let limit = attempts.map_or_else(
+        || {
+            let cluster = view.cluster().map(|cluster| &cluster.spec.orchestration);
+            cluster
+                .and_then(|settings| settings.task_history_retention_limit)
+                .unwrap_or(defaults::TASK_HISTORY)
+        },
+        |max| i64::try_from(max).unwrap_or(i64::MAX).saturating_add(1),
+    );
+    usize::try_from(limit).ok()
+}

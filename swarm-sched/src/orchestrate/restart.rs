@@ -1,0 +1,221 @@
+//! Pure: what becomes of a task that ended or lost its node, and when its replacement starts
+//! (SwarmKit: `orchestrator/restart`).
+//!
+//! SwarmKit keeps delays and attempts in the leader's memory and rebuilds them from history. Here
+//! they are members of the task: `start_after`, `start_after_stop_of`, `restarts`. So a new leader
+//! goes on where the old one stopped, and the history limit does not touch the attempts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_core::control::{Ctx, Key, Plan};
+use swarm_core::model::{
+    Availability, Node, NodeState, RestartCondition, RestartPolicy, Service, Task, TaskState,
+    UpdateState, defaults,
+};
+use swarm_core::store::{Change, Snapshot};
+use swarm_core::time::{Nanos, Timestamp};
+
+use super::clean::Clean;
+use super::slots::{Maker, Slot, rank};
+
+/// How long a replacement waits for its predecessor to stop.
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Attempts that a task remembers, so that it stays of bounded size. A policy that allows more
+/// within its window never runs out of attempts.
+const ATTEMPTS: usize = 1_000;
+
+/// Whether the policy of a task that ended, or that lost its node, asks for a replacement.
+pub(super) fn should_restart(task: &Task, now: Timestamp) -> bool {
+    let policy = task.spec.restart_policy.as_ref();
+    let condition = policy.and_then(|policy| policy.condition);
+    match condition.unwrap_or(RestartCondition::Any) {
+        RestartCondition::None => return false,
+        RestartCondition::OnFailure if task.status.state == TaskState::Complete => return false,
+        RestartCondition::OnFailure | RestartCondition::Any => {}
+    }
+    let Some(policy) = policy.filter(|policy| max_attempts(policy) > 0) else { return true };
+    let end = task.ended_at.unwrap_or(now);
+    let made = task.restarts.iter().filter(|at| counts(policy, **at, end)).count();
+    u64::try_from(made).unwrap_or(u64::MAX) < max_attempts(policy)
+}
+
+fn max_attempts(policy: &RestartPolicy) -> u64 {
+    policy.max_attempts.unwrap_or(0)
+}
+
+/// Whether a restart lies within the window before `end`.
+fn counts(policy: &RestartPolicy, restart: Timestamp, end: Timestamp) -> bool {
+    let window = policy.window.map_or(Duration::ZERO, Nanos::duration);
+    window.is_zero() || restart > end.before(window)
+}
+
+fn delay(task: &Task) -> Duration {
+    let delay = task.spec.restart_policy.as_ref().and_then(|policy| policy.delay);
+    delay.map_or(defaults::RESTART_DELAY, Nanos::duration)
+}
+
+/// Whether tasks cannot stay on a node: it is gone, down or drained.
+pub(super) fn is_unusable(node: Option<&Node>) -> bool {
+    node.is_none_or(|node| {
+        node.status.state == NodeState::Down || node.spec.availability == Availability::Drain
+    })
+}
+
+/// Whether the end was the task's own doing: not asked for, and not its node's.
+pub(super) fn ended_on_its_own(task: &Task) -> bool {
+    matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
+}
+
+/// Whether nothing of a task runs any more, as far as can be known: it ended, never reached a
+/// node and will not, or its node is gone or down.
+pub(super) fn has_stopped(view: &Snapshot, task: &Task) -> bool {
+    let state = task.status.state;
+    if state.is_terminal() || (state < TaskState::Assigned && !task.is_wanted()) {
+        return true;
+    }
+    let Some(node) = task.node_id else { return false };
+    view.nodes.get(node).is_none_or(|node| node.status.state == NodeState::Down)
+}
+
+/// Makes a new task start at `at` and not before `old` has stopped: at once, if nothing is to be
+/// waited for. `old` is about to be told to stop, or was.
+pub(super) fn start(view: &Snapshot, task: &mut Task, at: Timestamp, old: &Task, now: Timestamp) {
+    let mut stopping = old.clone();
+    stopping.desired_state = TaskState::Shutdown.max(old.desired_state);
+    task.start_after = (at > now).then_some(at);
+    task.start_after_stop_of = (!has_stopped(view, &stopping)).then_some(old.id);
+    if task.start_after.is_some() || task.start_after_stop_of.is_some() {
+        task.desired_state = TaskState::Ready;
+    }
+}
+
+/// Starts a task that is desired `ready` if it has waited for everything.
+fn release(view: &Snapshot, task: &Task, now: Timestamp, plan: &mut Plan) {
+    if let Some(at) = task.start_after.filter(|at| *at > now) {
+        return plan.look_again(at);
+    }
+    let old = task.start_after_stop_of.and_then(|old| view.tasks.get(old));
+    let deadline = task.created_at + STOP_TIMEOUT;
+    if old.is_some_and(|old| !has_stopped(view, old)) && now < deadline {
+        return plan.look_again(deadline);
+    }
+    plan.changes.push(Change::Desire(task.id, TaskState::Running));
+}
+
+/// Keeps the places of one service in order. Lives for one plan.
+pub(super) struct Repair<'a> {
+    pub(super) view: &'a Snapshot,
+    pub(super) maker: Maker<'a>,
+    pub(super) clean: Clean<'a>,
+    /// Whether a roll-out is under way, which is when a place may hold two tasks.
+    rolling: bool,
+    /// Whether tasks that ended may be replaced.
+    pub(super) replace: bool,
+}
+
+impl<'a> Repair<'a> {
+    pub(super) fn new(view: &'a Snapshot, service: &'a Service) -> Self {
+        let state = service.update_status.as_ref().map(|status| status.state);
+        let rolling = matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted));
+        let (maker, clean) = (Maker::new(service), Clean::new(view, service));
+        Self { view, maker, clean, rolling, replace: true }
+    }
+
+    /// Looks after one place: replaces what ended, starts what has waited long enough, and leaves
+    /// one task where two have taken turns.
+    pub(super) fn slot(&mut self, slot: Slot<'_>, ctx: &mut Ctx<'_>, plan: &mut Plan) {
+        let (failing, mut sound): (Vec<_>, Vec<_>) =
+            slot.wanted().partition(|task| self.is_failing(task));
+        if sound.len() > 1 {
+            self.leave_one(&mut sound, plan);
+        }
+        for task in sound.iter().filter(|task| task.desired_state == TaskState::Ready) {
+            release(self.view, task, ctx.now, plan);
+        }
+        for task in failing {
+            self.failing(slot, task, !sound.is_empty(), ctx, plan);
+        }
+    }
+
+    fn is_failing(&self, task: &Task) -> bool {
+        let lost = |node| is_unusable(self.view.nodes.get(node).map(AsRef::as_ref));
+        task.status.state.is_terminal() || task.node_id.is_some_and(lost)
+    }
+
+    fn failing(
+        &mut self,
+        slot: Slot<'_>,
+        task: &Task,
+        relieved: bool,
+        ctx: &mut Ctx<'_>,
+        plan: &mut Plan,
+    ) {
+        if let Some(at) = task.start_after.filter(|at| *at > ctx.now)
+            && task.status.state.is_terminal()
+        {
+            // It failed while it was being made ready. One attempt for each delay, no more.
+            return plan.look_again(at);
+        }
+        plan.changes.push(Change::Desire(task.id, TaskState::Shutdown));
+        let heir = slot.wanted().next_back().is_some_and(|newest| newest.id == task.id);
+        let alone = !relieved || (self.rolling && self.clean.is_clean(task));
+        if self.replace && heir && alone && should_restart(task, ctx.now) {
+            let new = self.replacement(slot, task, ctx);
+            plan.because(
+                Key::Task(new.id),
+                format!("replaces {}, which is {}", task.id, task.status.state),
+            );
+            plan.changes.push(Change::create(new));
+        }
+    }
+
+    /// The task that comes after one that ended or has to leave its node.
+    fn replacement(&mut self, slot: Slot<'_>, old: &Task, ctx: &mut Ctx<'_>) -> Task {
+        let mut new = self.maker.task(slot.place, ctx);
+        let ended = old.ended_at.filter(|_| old.status.state.is_terminal());
+        let since = ended.map_or(ctx.now, |ended| ended.max(old.start_after.unwrap_or_default()));
+        let node = old.node_id.and_then(|node| self.view.nodes.get(node));
+        let drained = node.is_some_and(|node| node.spec.availability == Availability::Drain);
+        let at = if drained { ctx.now } else { since + delay(old) };
+        start(self.view, &mut new, at, old, ctx.now);
+        new.restarts = self.attempts(old, ctx.now);
+        if !ended_on_its_own(old) {
+            new.rollout = old.rollout;
+        }
+        new
+    }
+
+    /// What the replacement knows of the restarts before it: those of this specification that
+    /// still count.
+    fn attempts(&mut self, old: &Task, now: Timestamp) -> Vec<Timestamp> {
+        let policy = old.spec.restart_policy.as_ref();
+        let Some(policy) = policy.filter(|policy| max_attempts(policy) > 0) else {
+            return Vec::new();
+        };
+        let mut made = if self.clean.is_same(old) { old.restarts.clone() } else { Vec::new() };
+        made.retain(|at| counts(policy, *at, now));
+        made.push(now);
+        made.drain(..made.len().saturating_sub(ATTEMPTS));
+        made
+    }
+
+    /// Of several sound tasks in one place: the up-to-date one alone once it runs; until then
+    /// also the one that it will take over from.
+    fn leave_one(&mut self, sound: &mut Vec<&Arc<Task>>, plan: &mut Plan) {
+        let (clean, dirty): (Vec<&Arc<Task>>, Vec<_>) =
+            sound.iter().copied().partition(|task| self.clean.is_clean(task));
+        let clean = clean.into_iter().max_by_key(|task| rank(task));
+        let takes_over = clean.is_some_and(|task| task.status.state == TaskState::Running);
+        let dirty = dirty.into_iter().filter(|_| !takes_over).max_by_key(|task| rank(task));
+        let kept = [clean, dirty].map(|task| task.map(|task| task.id));
+        sound.retain(|task| {
+            let keep = kept.contains(&Some(task.id));
+            if !keep {
+                plan.changes.push(Change::Desire(task.id, TaskState::Shutdown));
+            }
+            keep
+        });
+    }
+}

@@ -1,0 +1,123 @@
+//! Pure: the tasks of a service by the place that they fill, and what a new task looks like.
+
+use std::sync::Arc;
+
+use swarm_core::control::Ctx;
+use swarm_core::model::{
+    NodeId, Service, ServiceAnnotations, ServiceMode, Task, TaskState, TaskStatus,
+};
+use swarm_core::store::Snapshot;
+use swarm_core::time::Timestamp;
+
+use super::restart;
+
+/// What a task stands for: a numbered slot, or in global mode a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// A slot, from 1.
+    Slot(u64),
+    /// A node.
+    Node(NodeId),
+}
+
+impl Place {
+    fn of(task: &Task, global: bool) -> Self {
+        if global { Self::Node(task.node_id.unwrap_or_default()) } else { Self::Slot(task.slot) }
+    }
+}
+
+/// The tasks of one service, grouped by place. Tasks that shall be removed fill no place: they
+/// are left out.
+pub(super) struct Slots {
+    tasks: Vec<Arc<Task>>,
+    global: bool,
+}
+
+impl Slots {
+    pub(super) fn of(view: &Snapshot, service: &Service) -> Self {
+        let global = matches!(service.spec.mode, ServiceMode::Global(_));
+        let left = |task: &&Arc<Task>| task.desired_state != TaskState::Remove;
+        let mut tasks: Vec<_> = view.tasks_of(service.id).filter(left).cloned().collect();
+        tasks.sort_unstable_by_key(|task| (Place::of(task, global), task.created_at, task.id));
+        Self { tasks, global }
+    }
+
+    /// The places that have tasks, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Slot<'_>> {
+        let global = self.global;
+        self.tasks
+            .chunk_by(move |one, other| Place::of(one, global) == Place::of(other, global))
+            .map(move |tasks| Slot { place: Place::of(&tasks[0], global), tasks })
+    }
+}
+
+/// One place and its tasks, of which there is at least one.
+#[derive(Clone, Copy)]
+pub(super) struct Slot<'a> {
+    pub(super) place: Place,
+    /// The oldest first.
+    pub(super) tasks: &'a [Arc<Task>],
+}
+
+impl<'a> Slot<'a> {
+    /// The task that was made last.
+    pub(super) fn newest(&self) -> &'a Arc<Task> {
+        self.tasks.last().expect("a slot has a task")
+    }
+
+    /// The tasks that shall run: usually one, two while one takes over from the other.
+    pub(super) fn wanted(&self) -> impl DoubleEndedIterator<Item = &'a Arc<Task>> + use<'a> {
+        self.tasks.iter().filter(|task| task.is_wanted())
+    }
+
+    /// Whether the place is taken: by a task that shall run, or by one that ended for good and
+    /// that its restart policy leaves at that.
+    pub(super) fn is_taken(&self, now: Timestamp) -> bool {
+        self.wanted().next().is_some() || !restart::should_restart(self.newest(), now)
+    }
+}
+
+/// The better of two tasks to keep in a place: one that runs, then the newer one.
+pub(super) fn rank(task: &Task) -> (bool, Timestamp, swarm_core::model::TaskId) {
+    (task.status.state == TaskState::Running, task.created_at, task.id)
+}
+
+/// Makes tasks of a service. What they share, they share.
+pub(super) struct Maker<'a> {
+    service: &'a Service,
+    annotations: Arc<ServiceAnnotations>,
+}
+
+impl<'a> Maker<'a> {
+    pub(super) fn new(service: &'a Service) -> Self {
+        let annotations = ServiceAnnotations {
+            name: service.spec.name.clone(),
+            labels: service.spec.labels.clone(),
+            ..Default::default()
+        };
+        Self { service, annotations: Arc::new(annotations) }
+    }
+
+    /// A new task that shall run at once.
+    pub(super) fn task(&self, place: Place, ctx: &mut Ctx<'_>) -> Task {
+        let (slot, node_id) = match place {
+            Place::Slot(slot) => (slot, None),
+            Place::Node(node) => (0, Some(node)),
+        };
+        Task {
+            id: ctx.ids.next(),
+            created_at: ctx.now,
+            updated_at: ctx.now,
+            spec: self.service.spec.task.clone(),
+            service_id: self.service.id,
+            slot,
+            node_id,
+            status: TaskStatus::new(TaskState::New, ctx.now, "created"),
+            desired_state: TaskState::Running,
+            spec_version: self.service.version,
+            annotations: self.annotations.clone(),
+            registry_auth: self.service.registry_auth.clone(),
+            ..Task::default()
+        }
+    }
+}

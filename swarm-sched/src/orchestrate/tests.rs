@@ -1,0 +1,6 @@
+//! Scenarios: a store, a controller with the planners, agents that do as they are told, and a
+//! clock that moves when there is nothing left to do.
+
+mod replicated;
+mod restart;
+mod world;

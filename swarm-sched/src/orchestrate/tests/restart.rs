@@ -1,0 +1,155 @@
+//! What becomes of tasks that end or lose their node.
+
+use std::time::Duration;
+
+use swarm_core::model::{RestartCondition, TaskState};
+use swarm_core::time::Nanos;
+
+use super::world::{Behaviour, World, policy, replicated};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_failed_task_is_replaced_after_the_delay() {
+    let mut world = World::new(1);
+    let id = world.create(replicated("nginx", 1));
+    world.run_secs(1);
+    let old = world.running(id)[0].clone();
+    world.report(old.id, TaskState::Failed);
+    world.run_secs(4);
+    let tasks = world.tasks(id);
+    let new = tasks.iter().find(|task| task.id != old.id).unwrap();
+    assert_eq!(new.slot, old.slot);
+    assert_eq!((new.desired_state, new.status.state), (TaskState::Ready, TaskState::Ready));
+    assert_eq!(world.view().tasks.get(old.id).unwrap().desired_state, TaskState::Shutdown);
+    world.run_secs(1);
+    assert_eq!(world.running(id)[0].id, new.id);
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_tried_once_for_each_delay() {
+    let mut world = World::new(1);
+    world.behaves(|_| Behaviour::Rejected);
+    let mut spec = replicated("typo", 1);
+    policy(&mut spec).max_attempts = Some(1_000);
+    let id = world.create(spec);
+    world.run_secs(50);
+    let tasks = world.tasks(id).len();
+    assert!((10..=12).contains(&tasks), "{tasks} attempts in 50 seconds with a delay of 5");
+}
+
+#[test]
+fn attempts_are_limited_across_leaders_and_history() {
+    let mut world = World::new(1);
+    world.behaves(|_| Behaviour::Ends(SECOND, TaskState::Failed));
+    let mut spec = replicated("nginx", 1);
+    policy(&mut spec).max_attempts = Some(3);
+    let id = world.create(spec);
+    for _ in 0..20 {
+        world.run_secs(10);
+        world.change_leader();
+    }
+    let tasks = world.tasks(id);
+    assert_eq!(tasks.len(), 4, "one attempt and three restarts");
+    assert!(tasks.iter().all(|task| task.desired_state == TaskState::Shutdown));
+}
+
+#[test]
+fn attempts_outside_the_window_do_not_count() {
+    let mut world = World::new(1);
+    world.behaves(|_| Behaviour::Ends(Duration::from_secs(20), TaskState::Failed));
+    let mut spec = replicated("nginx", 1);
+    policy(&mut spec).max_attempts = Some(2);
+    policy(&mut spec).window = Some(Nanos::from_secs(30));
+    let id = world.create(spec);
+    world.run_secs(3_600);
+    assert_eq!(world.tasks(id).iter().filter(|task| task.is_wanted()).count(), 1);
+    let newest = world.tasks(id).into_iter().max_by_key(|task| task.created_at).unwrap();
+    assert!(newest.restarts.len() <= 2, "what does not count is forgotten");
+}
+
+#[test]
+fn a_policy_of_none_leaves_the_slot_as_it_is() {
+    let mut world = World::new(1);
+    let mut spec = replicated("nginx", 2);
+    policy(&mut spec).condition = Some(RestartCondition::None);
+    let id = world.create(spec);
+    world.run_secs(1);
+    world.report(world.running(id)[0].id, TaskState::Failed);
+    world.run_secs(600);
+    assert_eq!(world.slots(id), [2]);
+    assert_eq!(world.tasks(id).len(), 2);
+}
+
+#[test]
+fn on_failure_means_not_after_success() {
+    let mut world = World::new(1);
+    let mut spec = replicated("nginx", 2);
+    policy(&mut spec).condition = Some(RestartCondition::OnFailure);
+    let id = world.create(spec);
+    world.run_secs(1);
+    let running = world.running(id);
+    world.report(running[0].id, TaskState::Complete);
+    world.report(running[1].id, TaskState::Failed);
+    world.run_secs(600);
+    assert_eq!(world.slots(id), [2]);
+}
+
+#[test]
+fn tasks_of_a_lost_node_start_elsewhere_after_the_delay() {
+    let mut world = World::new(2);
+    let id = world.create(replicated("nginx", 4));
+    world.run_secs(1);
+    let lost = world.running(id)[0].node_id.unwrap();
+    world.lose(lost);
+    world.run_secs(4);
+    let elsewhere =
+        |world: &World| world.running(id).iter().filter(|task| task.node_id != Some(lost)).count();
+    assert_eq!(elsewhere(&world), 2);
+    world.run_secs(1);
+    assert_eq!(elsewhere(&world), 4);
+}
+
+#[test]
+fn a_replacement_waits_for_its_predecessor_but_not_for_ever() {
+    let mut world = World::new(2);
+    world.behaves(|_| Behaviour::SlowStop(Duration::from_secs(30)));
+    let id = world.create(replicated("nginx", 1));
+    world.run_secs(1);
+    let node = world.running(id)[0].node_id.unwrap();
+    world.edit_node(node, |node| {
+        node.spec.availability = swarm_core::model::Availability::Drain;
+    });
+    world.run_secs(29);
+    assert_eq!(world.running(id)[0].node_id, Some(node), "the old one stops for 30 seconds");
+    world.run_secs(1);
+    assert_ne!(world.running(id)[0].node_id, Some(node));
+
+    world.behaves(|_| Behaviour::SlowStop(Duration::from_secs(3_600)));
+    let node = world.running(id)[0].node_id.unwrap();
+    let other = world.add_node();
+    world.edit_node(node, |node| {
+        node.spec.availability = swarm_core::model::Availability::Drain;
+    });
+    world.run_secs(59);
+    assert_eq!(world.running(id).len(), 1);
+    world.run_secs(1);
+    assert_eq!(world.running(id).len(), 2, "after a minute it waits no longer");
+    assert!(world.running(id).iter().any(|task| task.node_id == Some(other)));
+}
+
+#[test]
+fn a_new_leader_keeps_to_the_delay() {
+    let mut world = World::new(1);
+    let mut spec = replicated("nginx", 1);
+    policy(&mut spec).delay = Some(Nanos::from_secs(100));
+    let id = world.create(spec);
+    world.run_secs(1);
+    world.report(world.running(id)[0].id, TaskState::Failed);
+    world.run_secs(60);
+    world.change_leader();
+    world.run_secs(39);
+    assert!(world.running(id).is_empty());
+    world.run_secs(1);
+    assert_eq!(world.slots(id), [1]);
+}

@@ -1,0 +1,355 @@
+//! The smallest cluster that the planners can run in: no allocator, a scheduler that takes turns,
+//! and agents whose containers behave as a test says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_core::control::{Controller, Ctx, Key, Plan, Planner};
+use swarm_core::id::IdSource;
+use swarm_core::model::*;
+use swarm_core::store::{
+    Batch, Change, Epoch, Event, MemoryStore, Object, Snapshot, Store as _, Watch,
+};
+use swarm_core::time::Timestamp;
+
+use crate::orchestrate;
+
+/// What a task's container does.
+#[derive(Clone, Copy)]
+pub(super) enum Behaviour {
+    /// Runs until it is told to stop.
+    Runs,
+    /// Cannot be prepared.
+    Rejected,
+    /// Never gets past its preparation.
+    Hangs,
+    /// Runs for so long and then ends in this state.
+    Ends(Duration, TaskState),
+    /// Runs, and takes so long to stop.
+    SlowStop(Duration),
+}
+
+pub(super) struct World {
+    pub(super) store: MemoryStore,
+    pub(super) now: Timestamp,
+    ids: IdSource,
+    epoch: u64,
+    controller: Controller,
+    watch: Watch,
+    behave: Box<dyn Fn(&Task) -> Behaviour>,
+    /// What must hold after every commit.
+    pub(super) checks: Vec<fn(&Snapshot)>,
+}
+
+fn planners() -> Vec<Arc<dyn Planner>> {
+    let mut planners = orchestrate::planners();
+    planners.push(Arc::new(TakeTurns));
+    planners
+}
+
+impl World {
+    pub(super) fn new(nodes: usize) -> Self {
+        let store = MemoryStore::default();
+        let (controller, watch) = Self::lead(&store, 1);
+        let mut world = Self {
+            store,
+            now: Timestamp::from_secs(1_000_000),
+            ids: IdSource::seeded(1),
+            epoch: 1,
+            controller,
+            watch,
+            behave: Box::new(|_| Behaviour::Runs),
+            checks: vec![one_task_for_each_place, lawful],
+        };
+        for _ in 0..nodes {
+            world.add_node();
+        }
+        world
+    }
+
+    fn lead(store: &MemoryStore, epoch: u64) -> (Controller, Watch) {
+        let view = store.snapshot();
+        let watch = store.watch(view.version());
+        (Controller::new(planners(), Epoch(epoch), &view), watch)
+    }
+
+    /// Another manager takes over, knowing only what the store's JSON says.
+    pub(super) fn change_leader(&mut self) {
+        let view = self.view();
+        let objects = view.objects().map(|object| {
+            let json = serde_json::to_string(&object).unwrap();
+            serde_json::from_str(&json).unwrap()
+        });
+        self.store = MemoryStore::new(Snapshot::from_objects(view.version(), objects));
+        self.epoch += 1;
+        (self.controller, self.watch) = Self::lead(&self.store, self.epoch);
+    }
+
+    pub(super) fn behaves(&mut self, behave: impl Fn(&Task) -> Behaviour + 'static) {
+        self.behave = Box::new(behave);
+    }
+
+    pub(super) fn view(&self) -> Snapshot {
+        self.store.snapshot()
+    }
+
+    pub(super) fn commit(&mut self, changes: Vec<Change>) {
+        self.store.apply(&Batch::new(self.now, changes)).unwrap();
+    }
+
+    pub(super) fn add_node(&mut self) -> NodeId {
+        let id = self.ids.next();
+        let status = NodeStatus { state: NodeState::Ready, ..Default::default() };
+        let node = Node { id, status, ..Default::default() };
+        self.commit(vec![Change::create(node)]);
+        id
+    }
+
+    pub(super) fn edit_node(&mut self, id: NodeId, edit: impl FnOnce(&mut Node)) {
+        let mut node = Node::clone(self.view().nodes.get(id).unwrap());
+        edit(&mut node);
+        self.commit(vec![Change::update(node)]);
+    }
+
+    /// The node's agent is not heard of any more.
+    pub(super) fn lose(&mut self, id: NodeId) {
+        let now = self.now;
+        self.edit_node(id, |node| {
+            node.status.state = NodeState::Down;
+            node.status.down_since = Some(now);
+        });
+    }
+
+    pub(super) fn create(&mut self, spec: ServiceSpec) -> ServiceId {
+        let id = self.ids.next();
+        self.commit(vec![Change::create(Service { id, spec, ..Default::default() })]);
+        id
+    }
+
+    /// As the API updates a service: the status goes in the same write, unless it only scales.
+    pub(super) fn update(&mut self, id: ServiceId, edit: impl FnOnce(&mut ServiceSpec)) {
+        let mut service = Service::clone(self.view().services.get(id).unwrap());
+        service.previous_spec = Some(Box::new(service.spec.clone()));
+        service.update_status = None;
+        edit(&mut service.spec);
+        self.commit(vec![Change::update(service)]);
+    }
+
+    pub(super) fn service(&self, id: ServiceId) -> Arc<Service> {
+        self.view().services.get(id).unwrap().clone()
+    }
+
+    pub(super) fn tasks(&self, id: ServiceId) -> Vec<Arc<Task>> {
+        self.view().tasks_of(id).cloned().collect()
+    }
+
+    /// The tasks that are observed running, by slot.
+    pub(super) fn running(&self, id: ServiceId) -> Vec<Arc<Task>> {
+        let mut tasks = self.tasks(id);
+        tasks.retain(|task| task.status.state == TaskState::Running);
+        tasks.sort_by_key(|task| (task.slot, task.created_at));
+        tasks
+    }
+
+    pub(super) fn slots(&self, id: ServiceId) -> Vec<u64> {
+        self.running(id).iter().map(|task| task.slot).collect()
+    }
+
+    /// What an agent reports.
+    pub(super) fn report(&mut self, task: TaskId, state: TaskState) {
+        let status = TaskStatus::new(state, self.now, "reported");
+        self.commit(vec![Change::Advance(task, Box::new(status))]);
+    }
+
+    /// Lets time pass. Whatever is to happen at one time happens before the clock moves on.
+    pub(super) fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        for _ in 0..100_000 {
+            while self.step() {}
+            let agents = self.view().tasks.iter().filter_map(|task| self.due(task)).min();
+            let next = self.controller.next_at().into_iter().chain(agents).min();
+            match next.map(|at| at.max(self.now)) {
+                Some(at) if at <= end => {
+                    assert!(at > self.now || self.controller.next_at() <= Some(self.now));
+                    self.now = at;
+                }
+                _ => {
+                    self.now = end;
+                    return;
+                }
+            }
+        }
+        panic!("the cluster does not come to rest");
+    }
+
+    pub(super) fn run_secs(&mut self, seconds: u64) {
+        self.run(Duration::from_secs(seconds));
+    }
+
+    /// One commit of the controller, then of the agents; whether anything happened.
+    pub(super) fn step(&mut self) -> bool {
+        while let Some(commit) = self.watch.try_next().unwrap() {
+            self.controller.observe(&commit);
+        }
+        let step = self.controller.step(&self.view(), self.now, &mut self.ids);
+        let changed = step.batch.is_some();
+        if let Some(batch) = step.batch {
+            self.store.apply(&batch).unwrap();
+        }
+        let view = self.view();
+        self.checks.iter().for_each(|check| check(&view));
+        let reports: Vec<_> = view.tasks.iter().filter_map(|task| self.act(task)).collect();
+        let reported = !reports.is_empty();
+        if reported {
+            self.commit(reports);
+        }
+        changed || reported || step.more
+    }
+
+    /// What the task's agent reports now, if there is anything new.
+    fn act(&self, task: &Task) -> Option<Change> {
+        let view = self.view();
+        let node = view.nodes.get(task.node_id?)?;
+        let state = task.status.state;
+        if node.status.state != NodeState::Ready
+            || state < TaskState::Assigned
+            || state.is_terminal()
+        {
+            return None;
+        }
+        if self.due(task).is_some_and(|at| at > self.now) {
+            return None;
+        }
+        let behaviour = (self.behave)(task);
+        let next = match (task.desired_state, state, behaviour) {
+            (TaskState::Shutdown | TaskState::Remove, ..) => TaskState::Shutdown,
+            (_, TaskState::Assigned, _) => TaskState::Preparing,
+            (_, TaskState::Preparing, Behaviour::Hangs) => return None,
+            (_, TaskState::Preparing, Behaviour::Rejected) => TaskState::Rejected,
+            (_, TaskState::Preparing, _) => TaskState::Ready,
+            (TaskState::Running, TaskState::Ready, _) => TaskState::Running,
+            (_, TaskState::Running, Behaviour::Ends(_, end)) => end,
+            _ => return None,
+        };
+        Some(Change::Advance(task.id, Box::new(TaskStatus::new(next, self.now, "acted"))))
+    }
+
+    /// When the task's container does something on its own.
+    fn due(&self, task: &Task) -> Option<Timestamp> {
+        let running = task.status.state == TaskState::Running;
+        match (self.behave)(task) {
+            Behaviour::Ends(after, _) if running && task.is_wanted() => {
+                task.running_since.map(|since| since + after)
+            }
+            Behaviour::SlowStop(after) if running && !task.is_wanted() => {
+                Some(task.updated_at + after)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// At most one task that shall run for each place, or two while a roll-out starts the new one
+/// first.
+fn one_task_for_each_place(view: &Snapshot) {
+    let mut wanted: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
+    for task in view.tasks.iter().filter(|task| task.is_wanted()) {
+        let service = view.services.get(task.service_id).expect("a wanted task has a service");
+        let node = task.node_id.filter(|_| matches!(service.spec.mode, ServiceMode::Global(_)));
+        wanted.entry((service.id, task.slot, node)).or_default().push(task);
+    }
+    for ((service, ..), tasks) in wanted {
+        let service = view.services.get(service).unwrap();
+        let config = service.spec.update_config.iter().chain(&service.spec.rollback_config);
+        let start_first =
+            config.into_iter().any(|config| config.order == Some(UpdateOrder::StartFirst));
+        assert!(tasks.len() <= 1 + usize::from(start_first), "{tasks:#?}");
+    }
+}
+
+/// Everything that a store would have to hold is whole.
+fn lawful(view: &Snapshot) {
+    for task in view.tasks.iter() {
+        assert!(view.services.get(task.service_id).is_some(), "{task:?} has no service");
+        assert!(
+            task.desired_state <= TaskState::Running
+                || task.desired_state == TaskState::Shutdown
+                || task.desired_state == TaskState::Remove
+        );
+    }
+}
+
+/// Places tasks on the active nodes in turn.
+struct TakeTurns;
+
+impl Planner for TakeTurns {
+    fn name(&self) -> &'static str {
+        "take turns"
+    }
+
+    fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
+        match event.object() {
+            Object::Task(task) if task.status.state < TaskState::Assigned => {
+                keys.push(Key::Service(task.service_id));
+            }
+            Object::Node(_) => keys.push(Key::Cluster),
+            _ => {}
+        }
+    }
+
+    fn keys(&self, _: &Snapshot, keys: &mut Vec<Key>) {
+        keys.push(Key::Cluster);
+    }
+
+    fn plan(&self, view: &Snapshot, _: &Key, _: &mut Ctx<'_>) -> Plan {
+        let mut plan = Plan::none();
+        let usable = |node: &&Arc<Node>| {
+            node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
+        };
+        let nodes: Vec<_> = view.nodes.iter().filter(usable).collect();
+        let mut load: BTreeMap<NodeId, usize> =
+            nodes.iter().map(|node| (node.id, view.tasks_on(node.id).count())).collect();
+        let mut tasks: Vec<_> =
+            view.tasks_unassigned().filter(|task| task.is_wanted()).cloned().collect();
+        tasks.sort_by_key(|task| (task.service_id, task.slot));
+        for mut task in tasks {
+            let allowed = |node: &NodeId| {
+                let node = view.nodes.get(*node).unwrap();
+                orchestrate::clean::Fit::new(task.spec.constraints()).matches(node)
+                    && task.node_id.is_none_or(|fixed| fixed == node.id)
+            };
+            let places = load.iter_mut().filter(|(id, _)| allowed(id));
+            let Some((node, load)) = places.min_by_key(|(id, load)| (**load, **id)) else {
+                continue;
+            };
+            *load += 1;
+            let task_mut = Arc::make_mut(&mut task);
+            task_mut.node_id = Some(*node);
+            task_mut.status.state = TaskState::Assigned;
+            plan.changes.push(Change::update(task));
+        }
+        plan
+    }
+}
+
+pub(super) fn replicated(image: &str, replicas: u64) -> ServiceSpec {
+    let mode = ReplicatedMode { replicas: Some(replicas), ..Default::default() };
+    ServiceSpec {
+        name: "web".to_owned(),
+        task: Arc::new(TaskSpec {
+            container: Some(ContainerSpec { image: image.to_owned(), ..Default::default() }),
+            ..Default::default()
+        }),
+        mode: ServiceMode::Replicated(mode),
+        ..Default::default()
+    }
+}
+
+pub(super) fn scale(spec: &mut ServiceSpec, replicas: u64) {
+    spec.mode = replicated("", replicas).mode;
+}
+
+pub(super) fn policy(spec: &mut ServiceSpec) -> &mut RestartPolicy {
+    Arc::make_mut(&mut spec.task).restart_policy.get_or_insert_default()
+}
