@@ -1,0 +1,88 @@
+//! What a node is told when it starts.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use swarm_core::control::Planner;
+use swarm_core::model::{Labels, NodeId};
+use swarm_core::scheduler::Scheduler;
+use swarm_core::secret::SecretStore;
+use swarm_core::store::Store;
+
+use super::runtime::Runtime;
+
+/// Opens a manager's store. The default is a [`RaftStore`](swarm_raft::RaftStore) in the node's
+/// state directory.
+#[async_trait]
+pub trait StoreFactory: Send + Sync + 'static {
+    /// The store of a manager that starts or restarts.
+    ///
+    /// # Errors
+    /// A sentence for the operator: what is wrong, with which file, and what to do.
+    async fn open(&self, place: &StorePlace) -> Result<Arc<dyn Store>, String>;
+}
+
+/// Which store to open.
+#[derive(Clone, Debug)]
+pub struct StorePlace {
+    /// Its directory.
+    pub dir: PathBuf,
+    /// The node.
+    pub node: NodeId,
+    /// Its id among the members of the raft group.
+    pub raft_id: u64,
+    /// What the other members use to reach it.
+    pub advertise: String,
+    /// Whether this is the first start of a new cluster's first manager.
+    pub new_cluster: bool,
+}
+
+/// The replaceable parts of a manager; absent ones take the defaults.
+#[derive(Clone, Default)]
+pub struct Parts {
+    /// Where tasks run; Swarm's spread by default.
+    pub scheduler: Option<Arc<dyn Scheduler>>,
+    /// Planners beside the default ones, run after them.
+    pub planners: Vec<Arc<dyn Planner>>,
+    /// Where secrets' bytes are; the store by default.
+    pub secrets: Option<Arc<dyn SecretStore>>,
+    /// Where everything is; raft in the state directory by default.
+    pub store: Option<Arc<dyn StoreFactory>>,
+}
+
+/// What a node is told when it starts.
+#[derive(Clone)]
+pub struct NodeConfig {
+    /// Where it keeps what it must remember.
+    pub state_dir: PathBuf,
+    /// The host name to describe it by; absent takes the machine's.
+    pub hostname: Option<String>,
+    /// Where it listens as a manager, unless `docker swarm init` says otherwise.
+    pub listen: Option<SocketAddr>,
+    /// What others use, unless `docker swarm init` or `join` says otherwise: an address or an
+    /// interface's name, with an optional port.
+    pub advertise: Option<String>,
+    /// Labels for `engine.labels.*` constraints.
+    pub labels: Labels,
+    /// What runs its tasks.
+    pub runtime: Arc<dyn Runtime>,
+    /// The replaceable parts of a manager.
+    pub parts: Parts,
+}
+
+impl NodeConfig {
+    /// A node with a state directory and a runtime; everything else takes its default.
+    pub fn new(state_dir: impl Into<PathBuf>, runtime: Arc<dyn Runtime>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            hostname: None,
+            listen: None,
+            advertise: None,
+            labels: Labels::new(),
+            runtime,
+            parts: Parts::default(),
+        }
+    }
+}
