@@ -2,7 +2,7 @@
 
 # The packages that tests use for real instead of mocks. docker.io brings dockerd, containerd
 # and runc.
-PACKAGES="docker.io iptables iproute2 busybox-static ca-certificates"
+PACKAGES="docker.io iptables iproute2 busybox-static curl"
 
 install_packages() {
     local missing=() package
