@@ -1,3 +1,23 @@
 //! PENDING → ASSIGNED: on which node a task runs.
+//!
+//! [`Place`] groups the tasks that wait for a node by service and version of its specification,
+//! and asks a [`Scheduler`] for one answer per group. The default, [`SpreadScheduler`], is
+//! Swarm's: filters, then placement preferences, then spread. Another [`Strategy`] behind the same
+//! filters is a [`FilterScheduler`]; anything else implements the trait itself.
 
 pub mod constraint;
+pub mod explain;
+pub mod filter;
+pub mod load;
+mod planner;
+mod scheduler;
+mod spread;
+mod strategy;
+
+pub use planner::Place;
+pub use scheduler::{FilterScheduler, SpreadScheduler};
+pub use spread::Spread;
+pub use strategy::{Candidate, Strategy};
+
+#[cfg(doc)]
+use swarm_core::scheduler::Scheduler;

@@ -1,0 +1,175 @@
+//! Pure: whether a node can take a task at all. The filters are SwarmKit's (`scheduler/filter.go`),
+//! in SwarmKit's order.
+
+use swarm_core::model::{
+    Availability, MountType, NodeState, Platform, PortProtocol, Resources, ServiceId, Task,
+};
+use swarm_core::store::Snapshot;
+
+use super::constraint::{Constraint, parse_all};
+use super::load::{NodeLoad, host_ports, reservation};
+
+/// What can make a node unsuitable, in the order of the checks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// The node is not ready or not active.
+    Ready,
+    /// The reservation does not fit.
+    Resource,
+    /// A volume, network or log driver is missing.
+    Plugin,
+    /// A placement constraint does not hold.
+    Constraint,
+    /// The image does not run there.
+    Platform,
+    /// A host port is taken.
+    HostPort,
+    /// The node has as many tasks of the service as it may have.
+    MaxReplicas,
+}
+
+impl Filter {
+    /// Every filter, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Ready,
+        Self::Resource,
+        Self::Plugin,
+        Self::Constraint,
+        Self::Platform,
+        Self::HostPort,
+        Self::MaxReplicas,
+    ];
+}
+
+/// What a task asks of its node: read from the task once, checked against many nodes.
+pub struct Demand<'a> {
+    /// The task's service.
+    pub service: ServiceId,
+    reservation: Option<&'a Resources>,
+    constraints: Vec<Constraint>,
+    platforms: &'a [Platform],
+    plugins: Vec<Plugin<'a>>,
+    host_ports: Vec<(PortProtocol, u16)>,
+    max_replicas: u64,
+}
+
+struct Plugin<'a> {
+    kind: &'static str,
+    name: &'a str,
+}
+
+impl<'a> Demand<'a> {
+    /// What this task, and so every task of the same specification, asks for.
+    #[must_use]
+    pub fn of(task: &'a Task, view: &'a Snapshot) -> Self {
+        let placement = task.spec.placement.as_ref();
+        Self {
+            service: task.service_id,
+            reservation: reservation(task),
+            // The API validated them; what cannot be read even so is no constraint (SwarmKit).
+            constraints: parse_all(task.spec.constraints()).unwrap_or_default(),
+            platforms: placement.map_or(&[], |placement| &placement.platforms),
+            plugins: plugins_of(task, view),
+            host_ports: host_ports(task).collect(),
+            max_replicas: placement.map_or(0, |placement| placement.max_replicas),
+        }
+    }
+
+    /// Whether a node suits, or the first filter that it does not pass.
+    ///
+    /// # Errors
+    /// That filter.
+    pub fn check(&self, load: &NodeLoad) -> Result<(), Filter> {
+        Filter::ALL
+            .into_iter()
+            .try_for_each(|filter| if self.passes(filter, load) { Ok(()) } else { Err(filter) })
+    }
+
+    /// Whether a node that suited still does after more tasks came: the checks that tasks can
+    /// make fail, and no others.
+    #[must_use]
+    pub fn still_fits(&self, load: &NodeLoad) -> bool {
+        [Filter::Resource, Filter::HostPort, Filter::MaxReplicas]
+            .into_iter()
+            .all(|filter| self.passes(filter, load))
+    }
+
+    fn passes(&self, filter: Filter, load: &NodeLoad) -> bool {
+        let node = &load.node;
+        match filter {
+            Filter::Ready => {
+                node.status.state == NodeState::Ready
+                    && node.spec.availability == Availability::Active
+            }
+            Filter::Resource => self.reservation.is_none_or(|wanted| load.fits(wanted)),
+            Filter::Plugin => self.plugins.iter().all(|plugin| plugin.is_on(load)),
+            Filter::Constraint => self.constraints.iter().all(|wanted| wanted.matches(node)),
+            Filter::Platform => self.runs_on(load),
+            Filter::HostPort => {
+                self.host_ports.iter().all(|(protocol, port)| load.has_port(*protocol, *port))
+            }
+            Filter::MaxReplicas => {
+                self.max_replicas == 0 || load.active_of(self.service) < self.max_replicas
+            }
+        }
+    }
+
+    fn runs_on(&self, load: &NodeLoad) -> bool {
+        if self.platforms.is_empty() {
+            return true;
+        }
+        let Some(node) = &load.node.description else { return false };
+        self.platforms.iter().any(|image| {
+            let (wanted, actual) = (architecture(image), architecture(&node.platform));
+            (wanted.is_empty() || wanted == actual)
+                && (image.os.is_empty() || image.os == node.platform.os)
+        })
+    }
+}
+
+impl Plugin<'_> {
+    /// A node that reports no plugins at all runs no Docker Engine, and is not judged by them. One
+    /// that reports none of the kind is judged by its volume drivers only: old engines report no
+    /// log drivers (SwarmKit), and networks may come from outside the engine.
+    fn is_on(&self, load: &NodeLoad) -> bool {
+        let reported = load.node.description.iter().flat_map(|node| &node.engine.plugins);
+        let (mut any, mut of_kind) = (false, false);
+        for plugin in reported {
+            any = true;
+            if plugin.kind != self.kind {
+                continue;
+            }
+            of_kind = true;
+            let tag = plugin.name.strip_prefix(self.name);
+            if matches!(tag, Some("" | ":latest")) {
+                return true;
+            }
+        }
+        !any || (!of_kind && self.kind != "Volume")
+    }
+}
+
+/// Registries and `uname` have different names for the same processors.
+fn architecture(platform: &Platform) -> &str {
+    match platform.architecture.as_str() {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn plugins_of<'a>(task: &'a Task, view: &'a Snapshot) -> Vec<Plugin<'a>> {
+    let mounts = task.spec.container.iter().flat_map(|container| &container.mounts);
+    let volumes = mounts
+        .filter(|mount| mount.kind == MountType::Volume)
+        .filter_map(|mount| mount.volume.as_ref()?.driver_config.as_ref())
+        .filter(|driver| driver.name != "local")
+        .map(|driver| Plugin { kind: "Volume", name: &driver.name });
+    let networks = (task.networks.iter())
+        .filter_map(|attachment| view.networks.get(attachment.network.id)?.driver_state.as_ref())
+        .map(|driver| Plugin { kind: "Network", name: &driver.name });
+    let log = (task.spec.log_driver.iter())
+        .filter(|driver| driver.name != "none")
+        .map(|driver| Plugin { kind: "Log", name: &driver.name });
+    volumes.chain(networks).chain(log).filter(|plugin| !plugin.name.is_empty()).collect()
+}

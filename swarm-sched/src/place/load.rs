@@ -1,0 +1,291 @@
+//! Pure: what every node carries and what it has left.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use swarm_core::model::{
+    DiscreteResource, GenericResource, NamedResource, Node, NodeId, PortConfig, PortProtocol,
+    PublishMode, Resources, ServiceId, Task, TaskState,
+};
+use swarm_core::store::Snapshot;
+
+/// The loads of all nodes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Loads(BTreeMap<NodeId, NodeLoad>);
+
+/// A node with the sum of its tasks.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeLoad {
+    /// The node.
+    pub node: Arc<Node>,
+    /// Its tasks that shall run.
+    active: u64,
+    active_by_service: BTreeMap<ServiceId, u64>,
+    /// What the node reports minus what its tasks reserve; negative when it shrank.
+    free_cpus: i64,
+    free_memory: i64,
+    generic: BTreeMap<String, Generic>,
+    /// How many tasks hold each host port: one, unless something outside placed them.
+    host_ports: BTreeMap<(PortProtocol, u16), u32>,
+}
+
+/// What is left of one kind of generic resource.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Generic {
+    discrete: i64,
+    named: Vec<String>,
+}
+
+/// What a task takes from a node beside its place in the counts.
+pub(super) struct Share<'a> {
+    pub(super) task: &'a Task,
+    pub(super) claims: &'a [GenericResource],
+}
+
+impl Loads {
+    /// Adds up the tasks of every node: O(tasks).
+    #[must_use]
+    pub fn of(view: &Snapshot) -> Self {
+        let mut loads = Self::default();
+        for node in view.nodes.iter() {
+            loads.0.insert(node.id, NodeLoad::empty(node.clone()));
+        }
+        for task in view.tasks.iter() {
+            loads.add(task);
+        }
+        loads
+    }
+
+    /// Puts a node in place, or in the place of its former self: O(tasks on it).
+    pub fn put_node(&mut self, node: &Arc<Node>, view: &Snapshot) {
+        let mut load = NodeLoad::empty(node.clone());
+        view.tasks_on(node.id).filter(|task| occupies(task)).for_each(|task| {
+            load.add(&Share { task, claims: &task.generic_resources });
+        });
+        self.0.insert(node.id, load);
+    }
+
+    /// Forgets a node.
+    pub fn remove_node(&mut self, node: NodeId) {
+        self.0.remove(&node);
+    }
+
+    /// Counts a task on its node, if it takes something there.
+    pub fn add(&mut self, task: &Task) {
+        if let Some(load) = self.holder(task) {
+            load.add(&Share { task, claims: &task.generic_resources });
+        }
+    }
+
+    /// Takes a task that was counted off its node.
+    pub fn remove(&mut self, task: &Task) {
+        if let Some(load) = self.holder(task) {
+            load.remove(&Share { task, claims: &task.generic_resources });
+        }
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn get(&self, node: NodeId) -> Option<&NodeLoad> {
+        self.0.get(&node)
+    }
+
+    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut NodeLoad> {
+        self.0.get_mut(&node)
+    }
+
+    /// Every node, in order of id.
+    pub fn iter(&self) -> impl Iterator<Item = &NodeLoad> {
+        self.0.values()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut NodeLoad> {
+        self.0.values_mut()
+    }
+
+    fn holder(&mut self, task: &Task) -> Option<&mut NodeLoad> {
+        if !occupies(task) {
+            return None;
+        }
+        self.0.get_mut(&task.node_id?)
+    }
+}
+
+impl NodeLoad {
+    fn empty(node: Arc<Node>) -> Self {
+        let total = node.description.as_ref().map(|node| node.resources.clone());
+        let Resources { nano_cpus, memory_bytes, generic: reported, .. } =
+            total.unwrap_or_default();
+        let mut generic: BTreeMap<String, Generic> = BTreeMap::new();
+        for resource in reported {
+            if let Some(discrete) = resource.discrete {
+                generic.entry(discrete.kind).or_default().discrete += discrete.value;
+            }
+            if let Some(named) = resource.named {
+                generic.entry(named.kind).or_default().named.push(named.value);
+            }
+        }
+        Self {
+            node,
+            active: 0,
+            active_by_service: BTreeMap::new(),
+            free_cpus: nano_cpus,
+            free_memory: memory_bytes,
+            generic,
+            host_ports: BTreeMap::new(),
+        }
+    }
+
+    /// Its tasks that shall run.
+    #[must_use]
+    pub fn active(&self) -> u64 {
+        self.active
+    }
+
+    /// Its tasks of one service that shall run.
+    #[must_use]
+    pub fn active_of(&self, service: ServiceId) -> u64 {
+        self.active_by_service.get(&service).copied().unwrap_or(0)
+    }
+
+    /// The processor time that is not reserved, in billionths of a core.
+    #[must_use]
+    pub fn free_cpus(&self) -> i64 {
+        self.free_cpus
+    }
+
+    /// The memory that is not reserved, in bytes.
+    #[must_use]
+    pub fn free_memory(&self) -> i64 {
+        self.free_memory
+    }
+
+    /// Whether a reservation fits in what is left.
+    #[must_use]
+    pub fn fits(&self, wanted: &Resources) -> bool {
+        wanted.nano_cpus <= self.free_cpus
+            && wanted.memory_bytes <= self.free_memory
+            && wanted.generic.iter().all(|resource| self.choose(resource).is_some())
+    }
+
+    /// Whether no task here holds the host port.
+    #[must_use]
+    pub fn has_port(&self, protocol: PortProtocol, port: u16) -> bool {
+        !self.host_ports.contains_key(&(protocol, port))
+    }
+
+    /// The resources that a reservation gets here: some of the named ones, or a part of the
+    /// discrete ones. `None` when there is not enough of some kind.
+    #[must_use]
+    pub fn choose_all(&self, wanted: &[GenericResource]) -> Option<Vec<GenericResource>> {
+        let chosen: Option<Vec<_>> = wanted.iter().map(|resource| self.choose(resource)).collect();
+        chosen.map(|lists| lists.concat())
+    }
+
+    fn choose(&self, wanted: &GenericResource) -> Option<Vec<GenericResource>> {
+        let Some(DiscreteResource { kind, value, .. }) = &wanted.discrete else {
+            return self.choose_named(wanted);
+        };
+        let free = self.generic.get(kind)?;
+        if free.named.is_empty() {
+            return (*value <= free.discrete).then(|| vec![wanted.clone()]);
+        }
+        let count = usize::try_from(*value).ok()?;
+        let names = free.named.get(..count)?.iter();
+        Some(names.map(|name| named(kind, name)).collect())
+    }
+
+    fn choose_named(&self, wanted: &GenericResource) -> Option<Vec<GenericResource>> {
+        let NamedResource { kind, value, .. } = wanted.named.as_ref()?;
+        let free = self.generic.get(kind)?;
+        free.named.contains(value).then(|| vec![wanted.clone()])
+    }
+
+    pub(super) fn add(&mut self, share: &Share<'_>) {
+        self.change(share, 1);
+    }
+
+    pub(super) fn remove(&mut self, share: &Share<'_>) {
+        self.change(share, -1);
+    }
+
+    fn change(&mut self, share: &Share<'_>, sign: i64) {
+        let task = share.task;
+        if is_active(task) {
+            self.active = self.active.saturating_add_signed(sign);
+            bump(&mut self.active_by_service, task.service_id, sign);
+        }
+        if let Some(reserved) = reservation(task) {
+            self.free_cpus -= sign * reserved.nano_cpus;
+            self.free_memory -= sign * reserved.memory_bytes;
+        }
+        for claim in share.claims {
+            self.claim(claim, sign);
+        }
+        for (protocol, port) in host_ports(task) {
+            let holders = self.host_ports.entry((protocol, port)).or_default();
+            *holders = holders.saturating_add_signed(if sign > 0 { 1 } else { -1 });
+            if *holders == 0 {
+                self.host_ports.remove(&(protocol, port));
+            }
+        }
+    }
+
+    fn claim(&mut self, claim: &GenericResource, sign: i64) {
+        if let Some(discrete) = &claim.discrete
+            && let Some(free) = self.generic.get_mut(&discrete.kind)
+        {
+            free.discrete -= sign * discrete.value;
+        }
+        if let Some(named) = &claim.named
+            && let Some(free) = self.generic.get_mut(&named.kind)
+        {
+            free.named.retain(|name| *name != named.value);
+            if sign < 0 {
+                free.named.push(named.value.clone());
+                free.named.sort();
+            }
+        }
+    }
+}
+
+/// Whether a task shall still do its work, which is what placement counts (SwarmKit: desired at
+/// most `complete`, which is what a job's tasks are).
+pub(crate) fn is_active(task: &Task) -> bool {
+    task.desired_state <= TaskState::Complete
+}
+
+/// Whether a task takes something from a node: it was placed and has not ended. Global tasks that
+/// wait on their node take nothing yet.
+pub(super) fn occupies(task: &Task) -> bool {
+    task.node_id.is_some()
+        && (TaskState::Assigned..=TaskState::Running).contains(&task.status.state)
+}
+
+/// What a task reserves, if anything.
+pub(super) fn reservation(task: &Task) -> Option<&Resources> {
+    task.spec.resources.as_ref()?.reservations.as_ref()
+}
+
+/// The fixed host ports that a task needs on its node.
+pub(super) fn host_ports(task: &Task) -> impl Iterator<Item = (PortProtocol, u16)> {
+    let ports = task.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+    let on_host = |port: &&PortConfig| port.publish_mode == PublishMode::Host;
+    ports
+        .filter(on_host)
+        .filter(|port| port.published_port != 0)
+        .map(|port| (port.protocol, port.published_port))
+}
+
+fn named(kind: &str, value: &str) -> GenericResource {
+    let resource = NamedResource { kind: kind.into(), value: value.into(), ..Default::default() };
+    GenericResource { named: Some(resource), ..Default::default() }
+}
+
+fn bump(counts: &mut BTreeMap<ServiceId, u64>, service: ServiceId, sign: i64) {
+    let count = counts.entry(service).or_default();
+    *count = count.saturating_add_signed(sign);
+    if *count == 0 {
+        counts.remove(&service);
+    }
+}

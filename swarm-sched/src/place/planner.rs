@@ -1,0 +1,211 @@
+//! Pure: which waiting tasks are placed together, when, and what is written about it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use swarm_core::control::{Ctx, Key, Plan, Planner};
+use swarm_core::model::{ServiceId, Task, TaskId, TaskState, TaskStatus, Version};
+use swarm_core::scheduler::{Placed, PlacementView, Placements, Scheduler};
+use swarm_core::store::{Change, Event, Object, Snapshot};
+use swarm_core::time::Timestamp;
+
+use super::SpreadScheduler;
+use super::load::{is_active, occupies};
+
+/// The message of a task that waits for a node.
+const PENDING: &str = "pending task scheduling";
+/// The message of a task that got one.
+const ASSIGNED: &str = "scheduler assigned task to node";
+/// The message of a global task whose node can take it.
+const CONFIRMED: &str = "scheduler confirmed task can run on preassigned node";
+/// Changes beyond which a plan for the whole cluster leaves the rest to the next step.
+const CHANGES_PER_PLAN: usize = 2_000;
+
+/// Gives pending tasks their nodes.
+///
+/// [`Key::Service`]: the service has new pending tasks. [`Key::Cluster`]: room may have come up
+/// somewhere, so every task that was refused is looked at again; costs nothing while none waits.
+pub struct Place {
+    scheduler: Arc<dyn Scheduler>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new(Arc::new(SpreadScheduler::default()))
+    }
+}
+
+impl Place {
+    /// A planner that asks this scheduler.
+    #[must_use]
+    pub fn new(scheduler: Arc<dyn Scheduler>) -> Self {
+        Self { scheduler }
+    }
+
+    /// Places the waiting tasks of one service.
+    fn place_service(&self, service: ServiceId, ctx: &mut Ctx<'_>, run: &mut Run) {
+        let owner = run.view.services.get(service).cloned();
+        if owner.is_none() && !service.is_nil() {
+            return;
+        }
+        for tasks in groups(&run.view, service).into_values() {
+            run.stage(ctx.now);
+            let service = owner.as_ref();
+            let asked = PlacementView { snapshot: &run.view, service, tasks: &tasks };
+            let answer = self.scheduler.place(&asked, ctx);
+            run.last = changes(&tasks, answer, ctx.now);
+        }
+    }
+}
+
+/// A plan in the making: one group of tasks sees where the ones before it went.
+struct Run {
+    view: Snapshot,
+    /// What `view` shows already.
+    staged: Vec<Change>,
+    /// What the last group did: staged only if another group follows.
+    last: Vec<Change>,
+}
+
+impl Run {
+    fn on(view: &Snapshot) -> Self {
+        Self { view: view.clone(), staged: Vec::new(), last: Vec::new() }
+    }
+
+    fn stage(&mut self, now: Timestamp) {
+        for change in self.last.drain(..) {
+            let staged = self.view.stage(change.clone(), now);
+            debug_assert!(staged.is_ok(), "a placement on a fresh view is legal: {staged:?}");
+            self.staged.push(change);
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.staged.len() + self.last.len()
+    }
+}
+
+impl Planner for Place {
+    fn name(&self) -> &'static str {
+        "place"
+    }
+
+    fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
+        match (&event.old, &event.new) {
+            // A task began to wait, or was placed; a placement that could not be committed is
+            // told in the same way. A refusal, before which it waited too, is no news.
+            (old, Some(Object::Task(task))) if was_waiting(old) != is_waiting(task) => {
+                keys.push(Key::Service(task.service_id));
+            }
+            (Some(Object::Task(old)), new) => {
+                let frees = |new: &Object| match new {
+                    Object::Task(new) => !occupies(new) || is_active(old) != is_active(new),
+                    _ => true,
+                };
+                if occupies(old) && new.as_ref().is_none_or(frees) {
+                    keys.push(Key::Cluster);
+                }
+            }
+            (None, Some(Object::Node(_))) | (Some(Object::Node(_)), None) => {
+                keys.push(Key::Cluster);
+            }
+            (Some(Object::Node(old)), Some(Object::Node(new))) => {
+                let same = old.spec == new.spec
+                    && old.description == new.description
+                    && old.status == new.status
+                    && old.role == new.role;
+                if !same {
+                    keys.push(Key::Cluster);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
+        keys.extend(waiting_services(view).into_iter().map(Key::Service));
+    }
+
+    fn plan(&self, view: &Snapshot, key: &Key, ctx: &mut Ctx<'_>) -> Plan {
+        let mut run = Run::on(view);
+        let mut plan = Plan::none();
+        match key {
+            Key::Service(service) => self.place_service(*service, ctx, &mut run),
+            Key::Cluster => {
+                for service in waiting_services(view) {
+                    if run.len() >= CHANGES_PER_PLAN {
+                        plan.look_again(ctx.now);
+                        break;
+                    }
+                    self.place_service(service, ctx, &mut run);
+                }
+            }
+            _ => {}
+        }
+        plan.changes = run.staged;
+        plan.changes.append(&mut run.last);
+        plan
+    }
+}
+
+fn was_waiting(old: &Option<Object>) -> bool {
+    matches!(old, Some(Object::Task(task)) if is_waiting(task))
+}
+
+/// Whether a task waits for a node, or for a word that its node can take it.
+fn is_waiting(task: &Task) -> bool {
+    task.status.state == TaskState::Pending && is_active(task)
+}
+
+fn waiting_services(view: &Snapshot) -> Vec<ServiceId> {
+    let mut services: Vec<_> = view
+        .tasks_unassigned()
+        .filter(|task| is_waiting(task))
+        .map(|task| task.service_id)
+        .collect();
+    services.dedup();
+    services
+}
+
+/// A service's waiting tasks by version of the specification, in order of slot. Tasks of no
+/// service have nothing in common: each is a group.
+fn groups(view: &Snapshot, service: ServiceId) -> BTreeMap<(Version, TaskId), Vec<Arc<Task>>> {
+    let mut groups: BTreeMap<_, Vec<Arc<Task>>> = BTreeMap::new();
+    for task in view.tasks_unassigned_of(service).filter(|task| is_waiting(task)) {
+        let alone = if service.is_nil() { task.id } else { TaskId::NIL };
+        groups.entry((task.spec_version, alone)).or_default().push(task.clone());
+    }
+    for tasks in groups.values_mut() {
+        tasks.sort_by_key(|task| (task.slot, task.id));
+    }
+    groups
+}
+
+/// What to write about a scheduler's answer; nothing about a refusal that stands there already.
+fn changes(tasks: &[Arc<Task>], answer: Placements, now: Timestamp) -> Vec<Change> {
+    let by_id: BTreeMap<TaskId, &Arc<Task>> = tasks.iter().map(|task| (task.id, task)).collect();
+    let placed = answer.placed.into_iter().filter_map(|placed| {
+        let task = by_id.get(&placed.task)?;
+        Some(Change::update(assigned(task, placed, now)))
+    });
+    let refused = answer.refused.into_iter().filter_map(|refused| {
+        let task = by_id.get(&refused.task)?;
+        let known = task.status.err == refused.why && task.status.message == PENDING;
+        (!known).then(|| {
+            let mut task = Task::clone(task);
+            task.status = TaskStatus::new(TaskState::Pending, now, PENDING);
+            task.status.err = refused.why;
+            Change::update(task)
+        })
+    });
+    placed.chain(refused).collect()
+}
+
+fn assigned(task: &Task, placed: Placed, now: Timestamp) -> Task {
+    let message = if task.node_id.is_some() { CONFIRMED } else { ASSIGNED };
+    let mut task = Task::clone(task);
+    task.node_id.get_or_insert(placed.node);
+    task.generic_resources = placed.generic;
+    task.status = TaskStatus::new(TaskState::Assigned, now, message);
+    task
+}

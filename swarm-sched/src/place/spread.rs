@@ -1,0 +1,20 @@
+//! Pure: Swarm's own strategy, spread (SwarmKit: `nodeLess` in `scheduler.go`).
+
+use super::strategy::{Candidate, Strategy};
+
+/// From this many recent failures on, a node comes after all others.
+const MAX_FAILURES: u32 = 5;
+
+/// Prefers nodes on which this version of the service did not keep failing, then those with the
+/// fewest tasks of the service, then those with the fewest tasks. It counts tasks, not resources.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spread;
+
+impl Strategy for Spread {
+    type Score = (u32, u64, u64);
+
+    fn score(&self, candidate: &Candidate<'_>) -> Self::Score {
+        let faults = if candidate.failures < MAX_FAILURES { 0 } else { candidate.failures };
+        (faults, candidate.load.active_of(candidate.service), candidate.load.active())
+    }
+}
