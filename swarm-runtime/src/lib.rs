@@ -1,1 +1,3 @@
 //! The agent and the executors of the swarm orchestrator.
+
+pub mod docker;
