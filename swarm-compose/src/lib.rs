@@ -18,9 +18,9 @@
 //! # Ok::<(), swarm_compose::ComposeError>(())
 //! ```
 //!
-//! The way of a file: [`parse`] makes a tree with line numbers, [`interpolate`] substitutes
-//! variables in it, [`schema`] checks it, [`decode`] turns it into the [`model`], [`merge`] lays
-//! files over each other, [`convert`] makes requests of the result.
+//! The way of a file: `parse` makes a tree with line numbers, `interpolate` substitutes variables
+//! in it, `schema` checks it, `decode` turns it into the `model`, `merge` lays files over each
+//! other, `convert` makes requests of the result.
 
 mod convert;
 mod decode;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use swarm_core::model::{
-    ConfigId, ConfigSpec, Driver, IpamConfig, IpamOptions, NetworkSpec, SecretId, SecretSpec,
-    ServiceSpec,
+    ConfigId, ConfigSpec, ContainerSpec, Driver, IpamConfig, IpamOptions, NetworkSpec, SecretId,
+    SecretSpec, ServiceSpec,
 };
 
 use crate::convert::{self, Namespace};
@@ -375,8 +375,20 @@ impl DeployPlan {
                 });
                 reference.config_id = id.unwrap_or(reference.config_id);
             }
+            bind_credential_spec(container, &config);
         }
         if missing.is_empty() { Ok(()) } else { Err(missing.into_iter().collect()) }
+    }
+}
+
+/// Gives a Windows credential spec the id of its config. The model keeps it as it came.
+fn bind_credential_spec(container: &mut ContainerSpec, config: &impl Fn(&str) -> Option<ConfigId>) {
+    let Some(mut privileges) = container.extra.get("Privileges").cloned() else { return };
+    if let Some(name) = privileges.pointer_mut("/CredentialSpec/Config")
+        && let Some(id) = name.as_str().and_then(config)
+    {
+        *name = id.to_string().into();
+        container.extra.insert("Privileges".to_owned(), privileges);
     }
 }
 
@@ -413,3 +425,6 @@ fn network_spec(body: Json) -> Result<NetworkSpec, serde_json::Error> {
         ..NetworkSpec::default()
     })
 }
+
+#[cfg(test)]
+mod tests;

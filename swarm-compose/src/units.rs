@@ -133,7 +133,7 @@ fn decimal(text: &str) -> Option<(i128, i128)> {
         return None;
     }
     let top: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let power = exponent.parse::<i32>().ok()? - i32::try_from(fraction.len()).ok()?;
+    let power = exponent.parse::<i32>().ok()?.checked_sub(fraction.len().try_into().ok()?)?;
     let scale = 10_i128.checked_pow(power.unsigned_abs())?;
     if power < 0 { Some((top, scale)) } else { Some((top.checked_mul(scale)?, 1)) }
 }
@@ -191,6 +191,10 @@ mod tests {
     fn cpus_are_rational() {
         for (text, nano) in [("0.5", 500_000_000), ("1e-3", 1_000_000), ("1/4", 250_000_000)] {
             assert_eq!(parse_cpus(text), Ok(nano), "{text}");
+        }
+        for text in ["", "1e", "1e99", "1e-2147483648", "1.5/2", "1/0", "170141183460469231731687"]
+        {
+            assert!(parse_cpus(text).is_err(), "{text}");
         }
         assert_eq!(parse_cpus("1/3"), Err("value is too precise".to_owned()));
         assert_eq!(parse_cpus("abc"), Err("failed to parse abc as a rational number".to_owned()));

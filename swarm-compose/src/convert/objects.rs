@@ -25,7 +25,7 @@ fn create(key: &str, object: &FileObject, namespace: Namespace<'_>) -> Result<Js
         .always("Name", namespace.scope(key, &object.name))
         .always("Labels", namespace.label(&object.labels));
     if object.driver.is_empty() {
-        body = body.with("Data", STANDARD.encode(read(object)?));
+        body = body.always("Data", STANDARD.encode(read(object)?));
     } else {
         body = body.with("Driver", driver(&object.driver, table(&object.driver_opts)));
     }

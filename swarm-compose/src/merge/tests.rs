@@ -11,7 +11,7 @@ fn merged(base: &str, over: &str) -> String {
         (PathBuf::from(name), format!("services:\n  a:\n    image: i\n    {text}\n"))
     };
     let files = [file("base.yml", base), file("over.yml", over)];
-    let stack = Stack::parse(&files, "/work", Environment::new(), "demo").unwrap();
+    let stack = Stack::parse(&files, "/srv", Environment::new(), "demo").unwrap();
     let yaml = stack.to_yaml().unwrap();
     let (_, service) = yaml.split_once("  a:\n").unwrap();
     service.lines().map(str::trim).filter(|line| *line != "image: i").collect::<Vec<_>>().join(" ")

@@ -52,3 +52,6 @@ pub(crate) fn check(file: &Path, root: &Node, version: &str) -> Result<Format, C
         None => Ok(format),
     }
 }
+
+#[cfg(test)]
+mod tests;
