@@ -26,13 +26,13 @@ crate::object! {
     /// Where a secret or config appears as a file.
     pub struct FileTarget {
         /// The path; relative to `/run/secrets` for secrets, to `/` for configs.
-        name: String = "Name" omit,
+        name: String = "Name",
         /// The owner.
-        uid: String = "UID" omit,
+        uid: String = "UID",
         /// The owner's group.
-        gid: String = "GID" omit,
+        gid: String = "GID",
         /// The mode bits.
-        mode: u32 = "Mode" omit,
+        mode: u32 = "Mode",
     }
 }
 
@@ -118,7 +118,7 @@ crate::object! {
     /// One mount.
     pub struct Mount {
         /// What is mounted.
-        kind: MountType = "Type" omit,
+        kind: MountType = "Type",
         /// The host path or the volume's name.
         source: String = "Source" omit,
         /// The path inside.
@@ -152,11 +152,11 @@ crate::object! {
     /// A resource limit of the kernel.
     pub struct Ulimit {
         /// Its name, such as `nofile`.
-        name: String = "Name" omit,
+        name: String = "Name",
         /// The hard limit.
-        hard: i64 = "Hard" omit,
+        hard: i64 = "Hard",
         /// The soft limit.
-        soft: i64 = "Soft" omit,
+        soft: i64 = "Soft",
     }
 }
 
