@@ -25,8 +25,9 @@ impl Cidr {
     /// The range of this length that an address is in; `None` for a mask longer than 32 bits.
     #[must_use]
     pub fn around(addr: Ipv4Addr, prefix: u8) -> Option<Self> {
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-        (prefix <= 32).then(|| Self { base: u32::from(addr) & mask, prefix })
+        let host_bits = 32_u32.checked_sub(prefix.into())?;
+        let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
+        Some(Self { base: u32::from(addr) & mask, prefix })
     }
 
     /// The last address of the range.

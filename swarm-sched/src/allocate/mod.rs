@@ -81,4 +81,6 @@ pub enum Stall {
 }
 
 #[cfg(test)]
+mod law_tests;
+#[cfg(test)]
 mod tests;

@@ -21,3 +21,6 @@ pub use strategy::{Candidate, Strategy};
 
 #[cfg(doc)]
 use swarm_core::scheduler::Scheduler;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The invariants of allocation under random histories: no address and no port is held twice, and
+//! what is allocated lies inside its network.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use swarm_core::model::*;
+use swarm_core::store::{Change, Snapshot};
+
+use super::desk::holds_addresses;
+use super::ipam::{Cidr, is_of};
+use crate::world::{World, port, template};
+
+/// What happens next; numbers choose among what exists.
+#[derive(Clone, Debug)]
+enum Happens {
+    Network(u8),
+    Service { networks: Vec<usize>, ports: Vec<(bool, u16)>, tasks: u64, dnsrr: bool },
+    Republish { service: usize, ports: Vec<(bool, u16)> },
+    MarkService(usize),
+    EraseService(usize),
+    Task(usize),
+    Stop(usize),
+    Confirm(usize),
+    EraseTask(usize),
+    EraseNode(usize),
+    MarkNetwork(usize),
+    Wait(i64),
+}
+
+fn ports() -> impl Strategy<Value = Vec<(bool, u16)>> {
+    proptest::collection::vec((any::<bool>(), 0_u16..4), 0..3)
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    use Happens::*;
+    prop_oneof![
+        1 => (27_u8..30).prop_map(Network),
+        4 => (proptest::collection::vec(0_usize..8, 0..3), ports(), 0_u64..5, any::<bool>())
+            .prop_map(|(networks, ports, tasks, dnsrr)| Service { networks, ports, tasks, dnsrr }),
+        2 => (any::<usize>(), ports()).prop_map(|(service, ports)| Republish { service, ports }),
+        1 => any::<usize>().prop_map(MarkService),
+        1 => any::<usize>().prop_map(EraseService),
+        3 => any::<usize>().prop_map(Task),
+        3 => any::<usize>().prop_map(Stop),
+        3 => any::<usize>().prop_map(Confirm),
+        1 => any::<usize>().prop_map(EraseTask),
+        1 => any::<usize>().prop_map(EraseNode),
+        1 => any::<usize>().prop_map(MarkNetwork),
+        2 => (1_i64..40).prop_map(Wait),
+    ]
+}
+
+fn chosen<T: Clone>(mut all: Vec<T>, index: usize) -> Option<T> {
+    let index = index.checked_rem(all.len())?;
+    Some(all.swap_remove(index))
+}
+
+fn endpoint(ports: &[(bool, u16)]) -> Vec<PortConfig> {
+    let publish = |(number, (host, offset)): (usize, &(bool, u16))| {
+        let mode = if *host { PublishMode::Host } else { PublishMode::Ingress };
+        let target = u16::try_from(number).expect("few ports") + 80;
+        // Offset 0 asks for an automatic port; the others collide with those.
+        port(target, if *offset == 0 { 0 } else { 29_999 + offset }, mode)
+    };
+    ports.iter().enumerate().map(publish).collect()
+}
+
+fn play(world: &mut World, happens: Happens) {
+    let view = world.view();
+    let service = |index| chosen(view.services.iter().cloned().collect(), index);
+    let task = |index| chosen(view.tasks.iter().cloned().collect(), index);
+    match happens {
+        Happens::Network(prefix) => {
+            let number = view.networks.len();
+            let mut free = view.networks.iter();
+            // Some share a range, so that one of them stalls.
+            let subnet = format!("10.7.{}.0/{prefix}", number % 3);
+            if free.all(|network| network.spec.name != format!("net{number}")) {
+                world.network(&format!("net{number}"), |network| {
+                    let config = IpamConfig { subnet, ..IpamConfig::default() };
+                    network.spec.ipam.get_or_insert_default().configs.push(config);
+                });
+            }
+        }
+        Happens::Service { networks, ports, tasks, dnsrr } => {
+            let number = world.ids.below(1 << 40);
+            let targets: Vec<_> = (networks.into_iter())
+                .filter_map(|index| chosen(view.networks.iter().cloned().collect(), index))
+                .filter(|network| !network.spec.ingress && !network.pending_delete)
+                .collect();
+            world.service(&format!("s{number}"), tasks, |spec| {
+                let endpoint_spec = spec.endpoint.get_or_insert_default();
+                endpoint_spec.ports = endpoint(&ports);
+                endpoint_spec.mode = dnsrr.then_some(EndpointMode::Dnsrr);
+                for network in targets {
+                    let target = network.id.to_string();
+                    let wish = NetworkAttachmentConfig { target, ..Default::default() };
+                    template(spec, |task| task.networks.push(wish));
+                }
+            });
+        }
+        Happens::Republish { service: index, ports } => {
+            if let Some(service) = service(index) {
+                world.edit_service(service.id, |service| {
+                    service.spec.endpoint.get_or_insert_default().ports = endpoint(&ports);
+                });
+            }
+        }
+        Happens::MarkService(index) => {
+            if let Some(service) = service(index) {
+                world.edit_service(service.id, |service| service.pending_delete = true);
+            }
+        }
+        Happens::EraseService(index) => {
+            if let Some(service) = service(index).filter(|service| service.pending_delete) {
+                world.erase(service.id);
+            }
+        }
+        Happens::Task(index) => {
+            if let Some(service) = service(index) {
+                world.task(service.id, 9, |_| {});
+            }
+        }
+        Happens::Stop(index) => {
+            if let Some(task) = task(index) {
+                world.write(vec![Change::Desire(task.id, TaskState::Shutdown)]);
+            }
+        }
+        Happens::Confirm(index) => {
+            if let Some(task) = task(index).filter(|task| task.node_id.is_some()) {
+                world.observe(task.id, TaskState::Failed);
+            }
+        }
+        Happens::EraseTask(index) => {
+            if let Some(task) = task(index).filter(|task| !holds_addresses(&view, task)) {
+                world.erase(task.id);
+            }
+        }
+        Happens::EraseNode(index) => {
+            if let Some(node) = chosen(view.nodes.iter().cloned().collect(), index) {
+                world.erase(node.id);
+                world.node("fresh", |_| {});
+            }
+        }
+        Happens::MarkNetwork(index) => {
+            let network = chosen(view.networks.iter().cloned().collect(), index);
+            if let Some(network) = network.filter(|network| !network.spec.ingress) {
+                let mut network = Network::clone(&network);
+                network.pending_delete = true;
+                world.write(vec![Change::update(network)]);
+            }
+        }
+        Happens::Wait(secs) => world.later(secs),
+    }
+}
+
+/// Everyone who holds each address of each network.
+fn holders(view: &Snapshot) -> BTreeMap<(NetworkId, String), Vec<String>> {
+    let mut holders: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    let mut hold = |network: NetworkId, addr: &str, who: String| {
+        let bare = addr.split('/').next().unwrap_or_default().to_owned();
+        holders.entry((network, bare)).or_default().push(who);
+    };
+    for network in view.networks.iter() {
+        for config in network.ipam.iter().flat_map(|ipam| &ipam.configs) {
+            hold(network.id, &config.gateway, "gateway".to_owned());
+        }
+    }
+    for service in view.services.iter() {
+        for ip in service.endpoint.iter().flat_map(|endpoint| &endpoint.virtual_ips) {
+            hold(ip.network_id, &ip.addr, format!("service {}", service.id));
+        }
+    }
+    for task in view.tasks.iter().filter(|task| holds_addresses(view, task)) {
+        for place in &task.networks {
+            for addr in &place.addresses {
+                hold(place.network.id, addr, format!("task {}", task.id));
+            }
+        }
+    }
+    holders
+}
+
+fn check(view: &Snapshot) {
+    for ((network, addr), who) in holders(view) {
+        assert_eq!(who.len(), 1, "{addr} of {network} is held by {who:?}");
+        let network = view.networks.get(network).expect("an address outlives no network");
+        assert!(is_of(network, &format!("{addr}/32")), "{addr} is outside its network");
+    }
+    let networks: Vec<_> = view.networks.iter().collect();
+    for (index, network) in networks.iter().enumerate() {
+        for other in &networks[index + 1..] {
+            let ranges = |network: &Network| -> Vec<Cidr> {
+                let configs = network.ipam.iter().flat_map(|ipam| ipam.configs.clone());
+                configs.map(|config| config.subnet.parse().expect("allocated")).collect()
+            };
+            let overlap =
+                ranges(network).iter().any(|a| ranges(other).iter().any(|b| a.overlaps(*b)));
+            assert!(!overlap, "{} and {} overlap", network.spec.name, other.spec.name);
+            let same = network.driver_state.is_some() && network.driver_state == other.driver_state;
+            assert!(!same, "{} and {} share an identifier", network.spec.name, other.spec.name);
+        }
+    }
+    let mut ports: BTreeMap<(PortProtocol, u16), ServiceId> = BTreeMap::new();
+    for service in view.services.iter().filter(|service| !service.pending_delete) {
+        let held = service.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+        for port in held.filter(|port| port.publish_mode == PublishMode::Ingress) {
+            assert_ne!(port.published_port, 0, "an ingress port has a number");
+            let former = ports.insert((port.protocol, port.published_port), service.id);
+            let shared = former.is_some_and(|former| former != service.id);
+            assert!(!shared, "port {} is held twice", port.published_port);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_held_twice(history in proptest::collection::vec(happens(), 1..40)) {
+        let mut world = World::new();
+        world.ingress();
+        world.node("a", |_| {});
+        world.node("b", |_| {});
+        for step in history {
+            play(&mut world, step);
+            world.settle();
+            check(&world.view());
+        }
+    }
+}
