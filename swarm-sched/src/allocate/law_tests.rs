@@ -2,6 +2,7 @@
 //! what is allocated lies inside its network.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use swarm_core::model::*;
@@ -66,93 +67,96 @@ fn endpoint(ports: &[(bool, u16)]) -> Vec<PortConfig> {
     ports.iter().enumerate().map(publish).collect()
 }
 
-fn play(world: &mut World, happens: Happens) {
-    let view = world.view();
-    let service = |index| chosen(view.services.iter().cloned().collect(), index);
-    let task = |index| chosen(view.tasks.iter().cloned().collect(), index);
-    match happens {
-        Happens::Network(prefix) => {
-            let number = view.networks.len();
-            let mut free = view.networks.iter();
-            // Some share a range, so that one of them stalls.
-            let subnet = format!("10.7.{}.0/{prefix}", number % 3);
-            if free.all(|network| network.spec.name != format!("net{number}")) {
-                world.network(&format!("net{number}"), |network| {
-                    let config = IpamConfig { subnet, ..IpamConfig::default() };
-                    network.spec.ipam.get_or_insert_default().configs.push(config);
-                });
-            }
+fn service_at(view: &Snapshot, index: usize) -> Option<Arc<Service>> {
+    chosen(view.services.iter().cloned().collect(), index)
+}
+
+fn task_at(view: &Snapshot, index: usize) -> Option<Arc<Task>> {
+    chosen(view.tasks.iter().cloned().collect(), index)
+}
+
+fn network_at(view: &Snapshot, index: usize) -> Option<Arc<Network>> {
+    let networks = view.networks.iter().filter(|network| !network.spec.ingress);
+    chosen(networks.cloned().collect(), index)
+}
+
+fn add_network(world: &mut World, prefix: u8) {
+    let number = world.ids.below(1 << 40);
+    // Some share a range, so that one of them stalls.
+    let subnet = format!("10.7.{}.0/{prefix}", number % 3);
+    world.network(&format!("net{number}"), |network| {
+        let config = IpamConfig { subnet, ..IpamConfig::default() };
+        network.spec.ipam.get_or_insert_default().configs.push(config);
+    });
+}
+
+fn add_service(
+    world: &mut World,
+    networks: &[usize],
+    ports: &[(bool, u16)],
+    tasks: u64,
+    dnsrr: bool,
+) {
+    let (number, view) = (world.ids.below(1 << 40), world.view());
+    let targets = networks.iter().filter_map(|index| network_at(&view, *index));
+    world.service(&format!("s{number}"), tasks, |spec| {
+        let endpoint_spec = spec.endpoint.get_or_insert_default();
+        endpoint_spec.ports = endpoint(ports);
+        endpoint_spec.mode = dnsrr.then_some(EndpointMode::Dnsrr);
+        for network in targets.filter(|network| !network.pending_delete) {
+            let target = network.id.to_string();
+            let wish = NetworkAttachmentConfig { target, ..Default::default() };
+            template(spec, |task| task.networks.push(wish));
         }
+    });
+}
+
+/// Nothing happens where there is nothing to choose from.
+fn play(world: &mut World, happens: Happens) -> Option<()> {
+    let view = world.view();
+    match happens {
+        Happens::Network(prefix) => add_network(world, prefix),
         Happens::Service { networks, ports, tasks, dnsrr } => {
-            let number = world.ids.below(1 << 40);
-            let targets: Vec<_> = (networks.into_iter())
-                .filter_map(|index| chosen(view.networks.iter().cloned().collect(), index))
-                .filter(|network| !network.spec.ingress && !network.pending_delete)
-                .collect();
-            world.service(&format!("s{number}"), tasks, |spec| {
-                let endpoint_spec = spec.endpoint.get_or_insert_default();
-                endpoint_spec.ports = endpoint(&ports);
-                endpoint_spec.mode = dnsrr.then_some(EndpointMode::Dnsrr);
-                for network in targets {
-                    let target = network.id.to_string();
-                    let wish = NetworkAttachmentConfig { target, ..Default::default() };
-                    template(spec, |task| task.networks.push(wish));
-                }
+            add_service(world, &networks, &ports, tasks, dnsrr);
+        }
+        Happens::Republish { service, ports } => {
+            world.edit_service(service_at(&view, service)?.id, |service| {
+                service.spec.endpoint.get_or_insert_default().ports = endpoint(&ports);
             });
         }
-        Happens::Republish { service: index, ports } => {
-            if let Some(service) = service(index) {
-                world.edit_service(service.id, |service| {
-                    service.spec.endpoint.get_or_insert_default().ports = endpoint(&ports);
-                });
-            }
-        }
         Happens::MarkService(index) => {
-            if let Some(service) = service(index) {
-                world.edit_service(service.id, |service| service.pending_delete = true);
-            }
+            world.edit_service(service_at(&view, index)?.id, |service| {
+                service.pending_delete = true
+            });
         }
         Happens::EraseService(index) => {
-            if let Some(service) = service(index).filter(|service| service.pending_delete) {
-                world.erase(service.id);
-            }
+            world.erase(service_at(&view, index).filter(|service| service.pending_delete)?.id);
         }
         Happens::Task(index) => {
-            if let Some(service) = service(index) {
-                world.task(service.id, 9, |_| {});
-            }
+            world.task(service_at(&view, index)?.id, 9, |_| {});
         }
         Happens::Stop(index) => {
-            if let Some(task) = task(index) {
-                world.write(vec![Change::Desire(task.id, TaskState::Shutdown)]);
-            }
+            world.write(vec![Change::Desire(task_at(&view, index)?.id, TaskState::Shutdown)]);
         }
         Happens::Confirm(index) => {
-            if let Some(task) = task(index).filter(|task| task.node_id.is_some()) {
-                world.observe(task.id, TaskState::Failed);
-            }
+            let task = task_at(&view, index).filter(|task| task.node_id.is_some())?;
+            world.observe(task.id, TaskState::Failed);
         }
         Happens::EraseTask(index) => {
-            if let Some(task) = task(index).filter(|task| !holds_addresses(&view, task)) {
-                world.erase(task.id);
-            }
+            world.erase(task_at(&view, index).filter(|task| !holds_addresses(&view, task))?.id);
         }
         Happens::EraseNode(index) => {
-            if let Some(node) = chosen(view.nodes.iter().cloned().collect(), index) {
-                world.erase(node.id);
-                world.node("fresh", |_| {});
-            }
+            world.erase(chosen(view.nodes.iter().cloned().collect(), index)?.id);
+            world.node("fresh", |_| {});
         }
         Happens::MarkNetwork(index) => {
-            let network = chosen(view.networks.iter().cloned().collect(), index);
-            if let Some(network) = network.filter(|network| !network.spec.ingress) {
-                let mut network = Network::clone(&network);
-                network.pending_delete = true;
-                world.write(vec![Change::update(network)]);
-            }
+            let mut network = Network::clone(&*network_at(&view, index)?);
+            network.pending_delete = true;
+            world.write(vec![Change::update(network)]);
         }
         Happens::Wait(secs) => world.later(secs),
     }
+    Some(())
 }
 
 /// Everyone who holds each address of each network.
@@ -224,7 +228,7 @@ proptest! {
         world.node("a", |_| {});
         world.node("b", |_| {});
         for step in history {
-            play(&mut world, step);
+            let _ = play(&mut world, step);
             world.settle();
             check(&world.view());
         }
