@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,7 +60,7 @@ impl fmt::Display for Warning {
 impl Stack {
     /// Reads a stack from files, of which later ones are laid over earlier ones, with the
     /// variables of `env`. Relative paths in them begin at the directory of the first. The name
-    /// begins the names of everything that the stack creates.
+    /// begins the names of everything that the stack creates. The file `-` is standard input.
     ///
     /// # Errors
     /// The first thing that is wrong, with its file, line and key.
@@ -79,7 +80,7 @@ impl Stack {
         let dir = absolute.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
         let mut sources = Vec::new();
         for path in files.iter().map(AsRef::as_ref) {
-            let bytes = std::fs::read(path).map_err(|error| read_error(path, error))?;
+            let bytes = read(path).map_err(|error| read_error(path, error))?;
             let text = String::from_utf8(bytes).map_err(|_| ComposeError::Yaml {
                 place: Place::new(path, 0),
                 problem: "yaml: invalid UTF-8".to_owned(),
@@ -109,22 +110,18 @@ impl Stack {
         for (path, text) in files {
             trees.push((path.as_path(), parse::parse(path, text)?));
         }
-        let (first, tree) = trees.first().ok_or(ComposeError::NoFiles)?;
+        let (_, tree) = trees.first().ok_or(ComposeError::NoFiles)?;
         let version = schema::version_text(tree);
         let dir = volume::join("/", dir);
         let mut warnings = Vec::new();
-        let mut config: Option<Config> = None;
-        for (file, tree) in &trees {
+        let mut config = Config::default();
+        for (index, (file, tree)) in trees.iter().enumerate() {
             let layer = load_file(file, tree, &version, &dir, &env, &mut warnings)?;
-            match &mut config {
-                None => config = Some(layer),
-                Some(base) => merge::merge(base, layer),
+            match index {
+                0 => config = layer,
+                _ => merge::merge(&mut config, layer),
             }
         }
-        let mut config = config.ok_or_else(|| ComposeError::Yaml {
-            place: Place::new(*first, 0),
-            problem: String::new(),
-        })?;
         config.version = version;
         warnings.extend(forbidden::warnings(trees.iter().map(|(_, tree)| tree)));
         Ok(Self { name: name.to_owned(), config, warnings })
@@ -229,6 +226,14 @@ impl Stack {
         plan.external_networks = self.external_networks();
         Ok(plan)
     }
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    if path != Path::new("-") {
+        return std::fs::read(path);
+    }
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes).map(|_| bytes)
 }
 
 fn load_file(
