@@ -15,6 +15,7 @@ mod secret;
 mod service;
 mod state;
 mod task;
+pub mod validate;
 
 use std::collections::BTreeMap;
 

@@ -35,6 +35,7 @@ mod watch;
 
 use async_trait::async_trait;
 
+pub use index::Kind;
 pub use batch::{Batch, Change, Event, Object, ObjectRef};
 pub use memory::MemoryStore;
 pub use tables::{Snapshot, Table};

@@ -1,0 +1,151 @@
+//! Pure: a service's specification as the store keeps it: names resolved, the engine's own
+//! defaults filled in, references and ports checked against the other objects.
+
+use std::sync::Arc;
+
+use swarm_core::model::{
+    EndpointMode, NetworkAttachmentConfig, PortConfig, PublishMode, Service, ServiceId,
+    ServiceMode, ServiceSpec, validate,
+};
+use swarm_core::store::Snapshot;
+
+use super::find::Find as _;
+use super::invalid;
+use crate::error::ApiError;
+
+/// Brings a client's specification into the stored form (moby: `convert.ServiceSpecToGRPC` and
+/// `populateNetworkID`): what the engine adds, and network ids for names.
+pub(super) fn normalise(spec: &mut ServiceSpec, view: &Snapshot) -> Result<(), ApiError> {
+    let deprecated = std::mem::take(&mut spec.networks);
+    let task = Arc::make_mut(&mut spec.task);
+    if task.networks.is_empty() {
+        task.networks = deprecated;
+    }
+    for attachment in &mut task.networks {
+        resolve(attachment, view)?;
+    }
+    if let Some(container) = &mut task.container {
+        if task.runtime.is_empty() {
+            "container".clone_into(&mut task.runtime);
+        }
+        if container.isolation.is_empty() {
+            "default".clone_into(&mut container.isolation);
+        }
+        let capabilities = [&mut container.capability_add, &mut container.capability_drop];
+        capabilities.into_iter().flatten().for_each(capability);
+    }
+    match &mut spec.mode {
+        ServiceMode::Replicated(mode) => _ = mode.replicas.get_or_insert(1),
+        ServiceMode::ReplicatedJob(mode) => {
+            let concurrent = *mode.max_concurrent.get_or_insert(1);
+            mode.total_completions.get_or_insert(concurrent);
+        }
+        ServiceMode::Global(_) | ServiceMode::GlobalJob(_) => {}
+    }
+    if let Some(endpoint) = &mut spec.endpoint {
+        endpoint.mode.get_or_insert(EndpointMode::Vip);
+    }
+    Ok(())
+}
+
+fn capability(name: &mut String) {
+    let upper = name.to_ascii_uppercase();
+    *name = match upper.as_str() {
+        "ALL" => upper,
+        _ if upper.starts_with("CAP_") => upper,
+        _ => format!("CAP_{upper}"),
+    };
+}
+
+fn resolve(attachment: &mut NetworkAttachmentConfig, view: &Snapshot) -> Result<(), ApiError> {
+    let network = view.find_network(&attachment.target)?;
+    if network.spec.ingress {
+        return Err(invalid(format!(
+            "Service cannot be explicitly attached to the ingress network {:?}",
+            network.spec.name
+        )));
+    }
+    network.id.as_str().clone_into(&mut attachment.target);
+    Ok(())
+}
+
+/// Checks a normalised specification: by itself, then its secrets and configs, then its ports.
+/// `service` is the one that has it already, [`NIL`](ServiceId::NIL) for a new one.
+pub(super) fn check(
+    spec: &ServiceSpec,
+    view: &Snapshot,
+    service: ServiceId,
+) -> Result<(), ApiError> {
+    validate::service(spec)?;
+    if spec.mode.is_job() && !JOBS {
+        let text = format!("services of mode {} are not supported yet", spec.mode.name());
+        return Err(super::unimplemented(text));
+    }
+    references(spec, view)?;
+    let old = view.services.get(service).map(|service| &service.spec.endpoint);
+    if old == Some(&spec.endpoint) {
+        return Ok(());
+    }
+    match spec.endpoint.as_ref().and_then(|e| port_conflict(&e.ports, view, service)) {
+        Some(text) => Err(invalid(text)),
+        None => Ok(()),
+    }
+}
+
+/// Whether an orchestrator for jobs exists.
+const JOBS: bool = false;
+
+/// Every secret and config must exist and still have the name that the reference gives.
+fn references(spec: &ServiceSpec, view: &Snapshot) -> Result<(), ApiError> {
+    let Some(container) = &spec.task.container else { return Ok(()) };
+    let secrets = container.secrets.iter().filter_map(|reference| {
+        let stored = view.secrets.get(reference.secret_id).map(|secret| &secret.spec.name);
+        (stored != Some(&reference.secret_name)).then_some(reference.secret_name.as_str())
+    });
+    missing("secret", secrets.collect())?;
+    let configs = container.configs.iter().filter_map(|reference| {
+        let stored = view.configs.get(reference.config_id).map(|config| &config.spec.name);
+        (stored != Some(&reference.config_name)).then_some(reference.config_name.as_str())
+    });
+    missing("config", configs.collect())
+}
+
+fn missing(kind: &str, names: Vec<&str>) -> Result<(), ApiError> {
+    let plural = if names.len() > 1 { "s" } else { "" };
+    match names.is_empty() {
+        true => Ok(()),
+        false => Err(invalid(format!("{kind}{plural} not found: {}", names.join(", ")))),
+    }
+}
+
+/// Whether another service holds one of the ports, in SwarmKit's words. An ingress port excludes
+/// every other use; host ports may meet each other on different nodes.
+fn port_conflict(ports: &[PortConfig], view: &Snapshot, of: ServiceId) -> Option<String> {
+    let wanted: Vec<_> = ports.iter().filter(|port| port.published_port != 0).collect();
+    if wanted.is_empty() {
+        return None;
+    }
+    let others = view.services.iter().filter(|other| other.id != of && !other.pending_delete);
+    others.into_iter().find_map(|other| {
+        held(other).find_map(|held| {
+            let clash = |port: &&&PortConfig| {
+                (port.published_port, port.protocol) == (held.published_port, held.protocol)
+                    && (port.publish_mode == PublishMode::Ingress
+                        || held.publish_mode == PublishMode::Ingress)
+            };
+            wanted.iter().find(clash).map(|port| {
+                let how = match held.publish_mode {
+                    PublishMode::Ingress => "an ingress port",
+                    PublishMode::Host => "a host-published port",
+                };
+                let (number, name) = (port.published_port, &other.spec.name);
+                format!("port '{number}' is already in use by service '{name}' ({}) as {how}", other.id)
+            })
+        })
+    })
+}
+
+fn held(service: &Service) -> impl Iterator<Item = &PortConfig> {
+    let asked = service.spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+    asked.chain(service.endpoint.iter().flat_map(|endpoint| &endpoint.ports))
+}
