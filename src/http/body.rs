@@ -40,7 +40,9 @@ async fn read(body: Body) -> Result<Bytes, Response> {
             StatusCode::PAYLOAD_TOO_LARGE,
             "the request body was cut off or is larger than the limit of 4 MiB",
         )),
-        Err(_) => Err(message(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time")),
+        Err(_) => {
+            Err(message(StatusCode::REQUEST_TIMEOUT, "the request body did not arrive in time"))
+        }
     }
 }
 
@@ -94,7 +96,9 @@ fn syntax(error: &serde_json::Error, bytes: &[u8]) -> String {
     for literal in ["null", "true", "false"] {
         let rest = literal.strip_prefix(&word).filter(|_| !word.is_empty());
         if let Some(expected) = rest.and_then(|rest| rest.chars().next()) {
-            return format!("invalid character '{found}' in literal {literal} (expecting '{expected}')");
+            return format!(
+                "invalid character '{found}' in literal {literal} (expecting '{expected}')"
+            );
         }
     }
     format!("invalid character '{found}' looking for beginning of value")
@@ -115,6 +119,9 @@ mod tests {
         assert_eq!(refusal("{\"Name\":"), "unexpected EOF");
         assert_eq!(refusal("notjson"), "invalid character 'o' in literal null (expecting 'u')");
         assert_eq!(refusal("{} {}"), "unexpected content after JSON");
-        assert_eq!(refusal("{\"Mode\":{\"Global\":{},\"Replicated\":{}}}"), "must specify only one service mode");
+        assert_eq!(
+            refusal("{\"Mode\":{\"Global\":{},\"Replicated\":{}}}"),
+            "must specify only one service mode"
+        );
     }
 }

@@ -99,7 +99,9 @@ mod tests {
             of("/v1.99/info").unwrap_err().message,
             "client version 1.99 is too new. Maximum supported API version is 1.50"
         );
-        assert!(of("/v1.23/info").unwrap_err().message.starts_with("client version 1.23 is too old."));
+        assert!(
+            of("/v1.23/info").unwrap_err().message.starts_with("client version 1.23 is too old.")
+        );
         assert_eq!(of("/volumes"), Ok((None, MAX_API_VERSION)));
     }
 }

@@ -261,7 +261,8 @@ fn note(attributes: &mut Labels, key: &str, old: Option<String>, new: Option<Str
 }
 
 fn of_service(old: &Service, new: &Service, attributes: &mut Labels) {
-    let replicas = |service: &Service| service.spec.mode.replicas().map(|number| number.to_string());
+    let replicas =
+        |service: &Service| service.spec.mode.replicas().map(|number| number.to_string());
     note(attributes, "replicas", replicas(old), replicas(new));
     let image = |service: &Service| service.spec.task.container.as_ref().map(|c| c.image.clone());
     note(attributes, "image", image(old), image(new));
@@ -296,9 +297,8 @@ mod tests {
 
     #[test]
     fn a_marked_service_is_removed_for_clients_and_erased_in_silence() {
-        let service = |pending_delete| {
-            Object::from(Service { pending_delete, ..Default::default() })
-        };
+        let service =
+            |pending_delete| Object::from(Service { pending_delete, ..Default::default() });
         let action = |old, new| tell(&Event { old, new }, Timestamp::ZERO).map(|m| m.action);
         assert_eq!(action(None, Some(service(false))), Some("create"));
         assert_eq!(action(Some(service(false)), Some(service(true))), Some("remove"));

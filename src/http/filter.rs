@@ -81,7 +81,9 @@ impl Filters {
     /// The values of a key as Docker's words; an unknown one is the engine's 500.
     pub(super) fn words<T: std::str::FromStr>(&self, key: &str) -> Result<Vec<T>, ApiError> {
         let word = |value: &String| {
-            value.parse().map_err(|_| super::error::internal(format!("Invalid {key} filter: '{value}'")))
+            value
+                .parse()
+                .map_err(|_| super::error::internal(format!("Invalid {key} filter: '{value}'")))
         };
         self.get(key).iter().map(word).collect()
     }

@@ -205,7 +205,8 @@ fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, ListenError> {
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
         .map_err(|error| of_file(&files.ca, &error))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of_file(&files.key, &error))?;
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| of_file(&files.key, &error))?;
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| ListenError::Tls(error.to_string()))?

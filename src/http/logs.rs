@@ -74,9 +74,11 @@ fn options(query: &Query) -> Result<LogOptions, ApiError> {
     }
     let tail = match query.get("tail") {
         "" | "all" => None,
-        number => Some(number.parse().map_err(|_| {
-            internal("tail value must be a positive integer or \"all\"")
-        })?),
+        number => Some(
+            number
+                .parse()
+                .map_err(|_| internal("tail value must be a positive integer or \"all\""))?,
+        ),
     };
     let since = match query.get("since") {
         "" | "0" => None,
@@ -184,7 +186,8 @@ mod tests {
             Ok((Arc::new(Task::default()), entry)),
         ]));
         let format = Format { framed: true, timestamps: true, details: false };
-        let frames: Vec<_> = format.write(lines).map(|frame| frame.expect("never fails")).collect().await;
+        let frames: Vec<_> =
+            format.write(lines).map(|frame| frame.expect("never fails")).collect().await;
         assert_eq!(&frames[0][..], b"\x02\0\0\0\0\0\0\x221970-01-01T00:00:01.000000000Z hi\n");
         assert_eq!(frames[1][0], SYSTEM_ERROR);
         assert_eq!(frames.len(), 2);

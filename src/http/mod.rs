@@ -44,7 +44,6 @@ use crate::manager::control::Control;
 type Node = axum::extract::State<Arc<dyn LocalNode>>;
 
 /// The API as a service, without sockets: for servers of the embedder's own, and for tests.
-#[must_use]
 pub fn router(node: Arc<dyn LocalNode>) -> Router {
     let routes = Router::new()
         .merge(of_the_system())

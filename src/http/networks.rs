@@ -4,9 +4,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Serialize;
-use swarm_core::model::{
-    Driver, IpamConfig, IpamOptions, Labels, Network, NetworkId, NetworkSpec,
-};
+use swarm_core::model::{Driver, IpamConfig, IpamOptions, Labels, Network, NetworkId, NetworkSpec};
 use swarm_core::store::Snapshot;
 
 use super::body::Json;
@@ -67,10 +65,12 @@ impl From<CreateNetwork> for NetworkSpec {
             configs: ipam.config,
             ..Default::default()
         });
+        // The engine's default, and one that a cluster does not have.
+        let driver = if body.driver.is_empty() { "bridge".to_owned() } else { body.driver };
         Self {
             name: body.name,
             labels: body.labels,
-            driver: Driver { name: body.driver, options: body.options, ..Default::default() },
+            driver: Driver { name: driver, options: body.options, ..Default::default() },
             ipv6: body.ipv6,
             internal: body.internal,
             attachable: body.attachable,

@@ -22,7 +22,9 @@ pub(super) async fn list(State(node): Node, query: Query) -> Result<Response, Ap
     let filters = Filters::read(&query, &FILTERS)?;
     let roles: Vec<NodeRole> = filters.words("role")?;
     let membership = filters.get("membership");
-    if let Some(bad) = membership.iter().find(|word| !["accepted", "pending"].contains(&word.as_str())) {
+    if let Some(bad) =
+        membership.iter().find(|word| !["accepted", "pending"].contains(&word.as_str()))
+    {
         return Err(internal(format!("Invalid membership filter: '{bad}'")));
     }
     let view = control(&*node)?.view()?;

@@ -30,11 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves the API on these sockets until `cancel` fires; then requests under way get three
 /// seconds, and streams end.
-pub async fn serve(
-    listeners: Vec<Listener>,
-    node: Arc<dyn LocalNode>,
-    cancel: CancellationToken,
-) {
+pub async fn serve(listeners: Vec<Listener>, node: Arc<dyn LocalNode>, cancel: CancellationToken) {
     let router = router(node);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut accepting = JoinSet::new();

@@ -55,9 +55,10 @@ fn matches(service: &Service, filters: &Filters) -> bool {
 fn count(view: &Snapshot, service: &Service) -> ServiceStatus {
     let mut status = ServiceStatus::default();
     let iteration = service.job_status.as_ref().map(|job| job.job_iteration);
-    let current = view
-        .tasks_of(service.id)
-        .filter(|task| iteration.is_none() || task.job_iteration.unwrap_or_default() == iteration.unwrap_or_default());
+    let current = view.tasks_of(service.id).filter(|task| {
+        iteration.is_none()
+            || task.job_iteration.unwrap_or_default() == iteration.unwrap_or_default()
+    });
     let (mut desired_running, mut desired_complete) = (0, 0);
     for task in current {
         let complete = task.status.state == TaskState::Complete;

@@ -10,9 +10,7 @@ use super::body::Json;
 use super::error::ok;
 use super::query::Query;
 use super::view::ClusterView;
-use super::{
-    InitRequest, JoinRequest, LocalNode, LocalState, Node, UnlockRequest, control,
-};
+use super::{InitRequest, JoinRequest, LocalNode, LocalState, Node, UnlockRequest, control};
 use crate::error::{ApiError, Code};
 use crate::manager::control::{Find as _, Rotate};
 

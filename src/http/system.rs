@@ -248,7 +248,12 @@ impl<'a> Info<'a> {
             cpus: node.resources.nano_cpus / 1_000_000_000,
             mem_total: node.resources.memory_bytes,
             name: &node.hostname,
-            labels: node.engine.labels.iter().map(|(name, value)| format!("{name}={value}")).collect(),
+            labels: node
+                .engine
+                .labels
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
             experimental_build: false,
             server_version: VERSION,
             swarm,

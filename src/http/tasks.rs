@@ -61,7 +61,10 @@ impl<'a> Wanted<'a> {
     }
 
     /// Every task that may fit, by the index that narrows most.
-    fn candidates<'v>(&'v self, view: &'v Snapshot) -> Box<dyn Iterator<Item = &'v Arc<Task>> + 'v> {
+    fn candidates<'v>(
+        &'v self,
+        view: &'v Snapshot,
+    ) -> Box<dyn Iterator<Item = &'v Arc<Task>> + 'v> {
         if !self.services.is_empty() {
             Box::new(self.services.iter().flat_map(|id| view.tasks_of(*id)))
         } else if !self.nodes.is_empty() {
@@ -88,5 +91,6 @@ fn up_to_date(view: &Snapshot, task: &Task) -> bool {
     let Some(service) = view.services.get(task.service_id) else { return false };
     let run = service.job_status.as_ref().map(|job| job.job_iteration);
     let same_spec = Arc::ptr_eq(&task.spec, &service.spec.task) || task.spec == service.spec.task;
-    same_spec && (run.is_none() || task.job_iteration.unwrap_or_default() == run.unwrap_or_default())
+    same_spec
+        && (run.is_none() || task.job_iteration.unwrap_or_default() == run.unwrap_or_default())
 }

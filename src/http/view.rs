@@ -7,11 +7,11 @@ use std::sync::LazyLock;
 use serde::{Serialize, Serializer};
 use swarm_core::id::Id;
 use swarm_core::model::{
-    Cluster, ClusterId, ClusterSpec, Config, ConfigId, ConfigSpec, Driver,
-    Endpoint, GenericResource, IpamConfig, JobStatus, JoinTokens, Labels, ManagerStatus, Network,
-    NetworkAttachment, NetworkId, NetworkSpec, Node, NodeDescription, NodeId, NodeSpec, NodeStatus,
-    Secret, SecretId, Service, ServiceId, ServiceSpec, ServiceStatus, Task, TaskId, TaskSpec,
-    TaskState, TaskStatus, TlsInfo, UpdateStatus, Version, IpamOptions,
+    Cluster, ClusterId, ClusterSpec, Config, ConfigId, ConfigSpec, Driver, Endpoint,
+    GenericResource, IpamConfig, IpamOptions, JobStatus, JoinTokens, Labels, ManagerStatus,
+    Network, NetworkAttachment, NetworkId, NetworkSpec, Node, NodeDescription, NodeId, NodeSpec,
+    NodeStatus, Secret, SecretId, Service, ServiceId, ServiceSpec, ServiceStatus, Task, TaskId,
+    TaskSpec, TaskState, TaskStatus, TlsInfo, UpdateStatus, Version,
 };
 use swarm_core::store::Snapshot;
 use swarm_core::time::Timestamp;

@@ -55,7 +55,8 @@ impl Control {
     /// That there is no leader.
     pub fn unlock_key(&self) -> Result<String, ApiError> {
         let cluster = self.view()?.the_cluster()?;
-        let key = cluster.unlock_key.as_ref().map(|key| String::from_utf8_lossy(key.expose()).into());
+        let key =
+            cluster.unlock_key.as_ref().map(|key| String::from_utf8_lossy(key.expose()).into());
         Ok(key.unwrap_or_default())
     }
 
@@ -78,12 +79,11 @@ fn merge(old: &ClusterSpec, given: &ClusterSpec) -> ClusterSpec {
         .orchestration
         .task_history_retention_limit
         .or(old.orchestration.task_history_retention_limit);
-    merged.raft.snapshot_interval = pick(&given.raft.snapshot_interval, &old.raft.snapshot_interval);
+    merged.raft.snapshot_interval =
+        pick(&given.raft.snapshot_interval, &old.raft.snapshot_interval);
     merged.raft.keep_old_snapshots = given.raft.keep_old_snapshots.or(old.raft.keep_old_snapshots);
-    merged.raft.log_entries_for_slow_followers = pick(
-        &given.raft.log_entries_for_slow_followers,
-        &old.raft.log_entries_for_slow_followers,
-    );
+    merged.raft.log_entries_for_slow_followers =
+        pick(&given.raft.log_entries_for_slow_followers, &old.raft.log_entries_for_slow_followers);
     merged.raft.election_tick = pick(&given.raft.election_tick, &old.raft.election_tick);
     merged.raft.heartbeat_tick = pick(&given.raft.heartbeat_tick, &old.raft.heartbeat_tick);
     merged.dispatcher.heartbeat_period =

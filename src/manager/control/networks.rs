@@ -65,16 +65,13 @@ impl Control {
 
 fn driver(spec: &NetworkSpec) -> Result<(), ApiError> {
     match spec.driver.name.as_str() {
-        "overlay" => Ok(()),
-        local @ ("" | "bridge" | "host" | "null" | "macvlan" | "ipvlan") => {
-            let driver = if local.is_empty() { "bridge" } else { local };
-            Err(ApiError::plain(
-                Code::Unimplemented,
-                format!(
-                    "networks of driver {driver} belong to one engine: this manager creates overlay networks only"
-                ),
-            ))
-        }
+        "" | "overlay" => Ok(()),
+        local @ ("bridge" | "host" | "null" | "macvlan" | "ipvlan") => Err(ApiError::plain(
+            Code::Unimplemented,
+            format!(
+                "networks of driver {local} belong to one engine: this manager creates overlay networks only"
+            ),
+        )),
         other => Err(ApiError::plain(Code::NotFound, format!("plugin {other:?} not found"))),
     }
 }
@@ -99,9 +96,8 @@ fn unused(view: &Snapshot, network: &Network) -> Result<(), ApiError> {
         return Err(precondition(text));
     }
     let mut tasks = view.tasks_in(network.id);
-    let held = tasks.find(|task| {
-        view.shows(task) && task.is_wanted() && !task.status.state.is_terminal()
-    });
+    let held =
+        tasks.find(|task| view.shows(task) && task.is_wanted() && !task.status.state.is_terminal());
     match held {
         None => Ok(()),
         Some(task) => {

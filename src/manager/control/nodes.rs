@@ -99,10 +99,8 @@ fn removal(view: &Snapshot, node: &Node, cluster: &Cluster, now: Timestamp) -> V
         };
         Change::Advance(task.id, Box::new(status))
     });
-    let mut changes = vec![
-        Change::Remove(node.id.into(), Some(node.revision)),
-        Change::update(cluster),
-    ];
+    let mut changes =
+        vec![Change::Remove(node.id.into(), Some(node.revision)), Change::update(cluster)];
     changes.extend(orphaned);
     changes
 }

@@ -6,7 +6,7 @@ use swarm_core::model::{
     Config, ConfigId, ConfigSpec, ContainerSpec, Secret, SecretBytes, SecretId, SecretSpec,
     Service, Version, validate,
 };
-use swarm_core::secret::{Reader, SecretError};
+use swarm_core::secret::SecretError;
 use swarm_core::store::{Change, Snapshot};
 
 use super::find::Find as _;
@@ -62,7 +62,11 @@ impl Control {
         .await
     }
 
-    async fn same_bytes(&self, secret: &Secret, given: Option<&SecretBytes>) -> Result<(), ApiError> {
+    async fn same_bytes(
+        &self,
+        secret: &Secret,
+        given: Option<&SecretBytes>,
+    ) -> Result<(), ApiError> {
         let Some(given) = given.filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
         let same = match &self.secrets {
             None => secret.spec.data.as_ref() == Some(given),
@@ -94,24 +98,6 @@ impl Control {
             Some(secrets) => secrets.remove(removed).await.map_err(secret_error),
             None => Ok(()),
         }
-    }
-
-    /// A secret's bytes, for one reader.
-    ///
-    /// # Errors
-    /// As [`SecretStore::get`](swarm_core::secret::SecretStore::get).
-    pub async fn read_secret(
-        &self,
-        reference: &swarm_core::model::SecretReference,
-        reader: &Reader,
-    ) -> Result<SecretBytes, SecretError> {
-        if let Some(secrets) = &self.secrets {
-            return secrets.get(reference, reader).await;
-        }
-        let view = self.store.snapshot();
-        let secret = view.secrets.get(reference.secret_id);
-        let bytes = secret.and_then(|secret| secret.spec.data.clone());
-        bytes.ok_or(SecretError::NotFound(reference.secret_id))
     }
 
     /// Creates a config.

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use swarm_core::model::{
-    EndpointMode, NetworkAttachmentConfig, PortConfig, PublishMode, Service, ServiceId,
-    ServiceMode, ServiceSpec, validate,
+    EndpointMode, NetworkAttachmentConfig, ServiceId, ServiceMode, ServiceSpec, validate,
 };
 use swarm_core::store::Snapshot;
+use swarm_sched::allocate::port_conflict;
 
 use super::find::Find as _;
 use super::invalid;
@@ -86,8 +86,8 @@ pub(super) fn check(
     if old == Some(&spec.endpoint) {
         return Ok(());
     }
-    match spec.endpoint.as_ref().and_then(|e| port_conflict(&e.ports, view, service)) {
-        Some(text) => Err(invalid(text)),
+    match spec.endpoint.as_ref().and_then(|endpoint| port_conflict(view, service, endpoint)) {
+        Some(conflict) => Err(invalid(conflict.to_string())),
         None => Ok(()),
     }
 }
@@ -116,36 +116,4 @@ fn missing(kind: &str, names: Vec<&str>) -> Result<(), ApiError> {
         true => Ok(()),
         false => Err(invalid(format!("{kind}{plural} not found: {}", names.join(", ")))),
     }
-}
-
-/// Whether another service holds one of the ports, in SwarmKit's words. An ingress port excludes
-/// every other use; host ports may meet each other on different nodes.
-fn port_conflict(ports: &[PortConfig], view: &Snapshot, of: ServiceId) -> Option<String> {
-    let wanted: Vec<_> = ports.iter().filter(|port| port.published_port != 0).collect();
-    if wanted.is_empty() {
-        return None;
-    }
-    let others = view.services.iter().filter(|other| other.id != of && !other.pending_delete);
-    others.into_iter().find_map(|other| {
-        held(other).find_map(|held| {
-            let clash = |port: &&&PortConfig| {
-                (port.published_port, port.protocol) == (held.published_port, held.protocol)
-                    && (port.publish_mode == PublishMode::Ingress
-                        || held.publish_mode == PublishMode::Ingress)
-            };
-            wanted.iter().find(clash).map(|port| {
-                let how = match held.publish_mode {
-                    PublishMode::Ingress => "an ingress port",
-                    PublishMode::Host => "a host-published port",
-                };
-                let (number, name) = (port.published_port, &other.spec.name);
-                format!("port '{number}' is already in use by service '{name}' ({}) as {how}", other.id)
-            })
-        })
-    })
-}
-
-fn held(service: &Service) -> impl Iterator<Item = &PortConfig> {
-    let asked = service.spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
-    asked.chain(service.endpoint.iter().flat_map(|endpoint| &endpoint.ports))
 }

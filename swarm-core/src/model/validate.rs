@@ -123,7 +123,9 @@ fn resources(requirements: &ResourceRequirements) -> Result<(), SpecError> {
     let reserved = requirements.reservations.iter().flat_map(|amount| &amount.generic);
     for resource in reserved {
         if resource.named.is_some() {
-            return invalid("named generic resources cannot be reserved, ask for a discrete number");
+            return invalid(
+                "named generic resources cannot be reserved, ask for a discrete number",
+            );
         }
         if resource.discrete.as_ref().is_some_and(|discrete| discrete.value < 0) {
             return invalid("a generic resource cannot be reserved in a negative number");
@@ -183,7 +185,10 @@ fn mounts(mounts: &[Mount]) -> Result<(), SpecError> {
     let mut targets = BTreeSet::new();
     for mount in mounts {
         if mount.kind == MountType::Image {
-            return refuse(SpecErrorKind::Malformed, format!("invalid MountType: \"{}\"", mount.kind));
+            return refuse(
+                SpecErrorKind::Malformed,
+                format!("invalid MountType: \"{}\"", mount.kind),
+            );
         }
         if !targets.insert(&mount.target) {
             return invalid(format!("ContainerSpec: duplicate mount point: {}", mount.target));
@@ -267,7 +272,9 @@ fn mode(spec: &ServiceSpec) -> Result<(), SpecError> {
         ServiceMode::ReplicatedJob(mode) if too_many(mode.total_completions) => {
             invalid("Total completed jobs must not be negative")
         }
-        mode if mode.is_job() && (spec.update_config.is_some() || spec.rollback_config.is_some()) => {
+        mode if mode.is_job()
+            && (spec.update_config.is_some() || spec.rollback_config.is_some()) =>
+        {
             invalid("update config and rollback config are not allowed for jobs")
         }
         _ => Ok(()),

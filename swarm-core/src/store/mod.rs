@@ -35,8 +35,8 @@ mod watch;
 
 use async_trait::async_trait;
 
-pub use index::Kind;
 pub use batch::{Batch, Change, Event, Object, ObjectRef};
+pub use index::Kind;
 pub use memory::MemoryStore;
 pub use tables::{Snapshot, Table};
 pub use watch::{Commit, History, Lagged, Watch};
