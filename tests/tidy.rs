@@ -168,7 +168,10 @@ fn files_are_short_and_say_what_they_are() {
             broken.push(format!("{} does not begin with what it is", short(&path)));
         }
     }
-    assert_none(&format!("at most {FILE_LINES_MAX} lines, and a first line that says why"), &broken);
+    assert_none(
+        &format!("at most {FILE_LINES_MAX} lines, and a first line that says why"),
+        &broken,
+    );
 }
 
 /// The functions of a file by their first line, with the number of lines each takes. Formatted

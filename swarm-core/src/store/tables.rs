@@ -10,8 +10,8 @@ use super::index::Kind;
 use super::{Change, CommitError, Event, Object, ObjectRef};
 use crate::id::Id;
 use crate::model::{
-    Cluster, Config, Network, NetworkId, Node, NodeId, Secret, Service, ServiceId, Task, TaskId,
-    TaskState, TaskStatus, Version,
+    Cluster, Config, Network, NetworkId, Node, NodeId, Secret, Service, ServiceId, ServiceMode,
+    Task, TaskId, TaskState, TaskStatus, Version,
 };
 use crate::time::Timestamp;
 
@@ -121,6 +121,7 @@ pub struct Snapshot {
     /// Tasks below `assigned`: few at any time, and looked for often.
     tasks_unassigned: OrdSet<(ServiceId, TaskId)>,
     services_by_network: OrdSet<(NetworkId, ServiceId)>,
+    services_global: OrdSet<ServiceId>,
 }
 
 /// How a change is written: as a commit, or staged on a planner's working copy.
@@ -194,6 +195,11 @@ impl Snapshot {
     pub fn services_in(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Service>> {
         let ids = self.services_by_network.range(range(network)).map(|(_, id)| *id);
         ids.filter_map(|id| self.services.get(id))
+    }
+
+    /// The services in global mode, in order of id: each node concerns all of them.
+    pub fn services_global(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services_global.iter().filter_map(|id| self.services.get(*id))
     }
 
     /// One object of any kind.
@@ -379,6 +385,11 @@ impl Snapshot {
                     _ => Vec::new(),
                 };
                 reindex(&mut self.services_by_network, &networks(old), &networks(new));
+                let global = |object: Option<&Object>| match object {
+                    Some(Object::Service(service)) => global_service(service),
+                    _ => Vec::new(),
+                };
+                reindex(&mut self.services_global, &global(old), &global(new));
             }
             _ => {}
         }
@@ -419,6 +430,13 @@ fn service_networks(service: &Service) -> Vec<(NetworkId, ServiceId)> {
         .chain(held.map(|held| held.network_id))
         .map(|network| (network, service.id))
         .collect()
+}
+
+fn global_service(service: &Service) -> Vec<ServiceId> {
+    match service.spec.mode {
+        ServiceMode::Global(_) => vec![service.id],
+        _ => Vec::new(),
+    }
 }
 
 fn reindex<K: Ord + Copy>(index: &mut OrdSet<K>, old: &[K], new: &[K]) {

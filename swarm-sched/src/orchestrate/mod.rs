@@ -2,7 +2,11 @@
 //!
 //! | planner | question |
 //! |---|---|
+//! | [`Orphans`] | which tasks are given up with their node |
+//! | [`Enforce`] | which tasks their node no longer fits |
 //! | [`Replicated`] | as many tasks as asked for, each replaced as its restart policy says |
+//! | [`Global`] | one task on every eligible node, replaced likewise |
+//! | [`Update`] | which tasks a changed specification replaces next |
 //! | [`Reap`] | what can be erased |
 //!
 //! A task is never changed into another one: it is told to stop, and a new one is made. Planners
@@ -12,10 +16,14 @@
 //! Services in job modes are left alone by every planner here, except that they can be removed.
 
 mod clean;
+mod enforce;
+mod global;
+mod orphans;
 mod reap;
 mod replicated;
 mod restart;
 mod slots;
+mod update;
 
 #[cfg(test)]
 mod tests;
@@ -23,12 +31,16 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use swarm_core::control::Planner;
+use swarm_core::control::{Key, Planner};
 use swarm_core::model::{NodeId, Service, TaskState};
 use swarm_core::store::{Event, Object, Snapshot};
 
+pub use enforce::Enforce;
+pub use global::Global;
+pub use orphans::Orphans;
 pub use reap::Reap;
 pub use replicated::Replicated;
+pub use update::Update;
 
 /// Changes after which a plan is cut short and continued in the next commit.
 const CHANGES_PER_PLAN: usize = 1_000;
@@ -36,7 +48,14 @@ const CHANGES_PER_PLAN: usize = 1_000;
 /// The planners of this module in the order in which they run.
 #[must_use]
 pub fn planners() -> Vec<Arc<dyn Planner>> {
-    vec![Arc::new(Replicated), Arc::new(Reap)]
+    vec![
+        Arc::new(Orphans),
+        Arc::new(Enforce),
+        Arc::new(Replicated),
+        Arc::new(Global),
+        Arc::new(Update),
+        Arc::new(Reap),
+    ]
 }
 
 /// Whether an event about a task can change which tasks its service needs: it appears, goes, ends,
@@ -51,7 +70,25 @@ fn task_matters(event: &Event) -> bool {
         || (moved && (took_over || new.status.state.is_terminal()))
 }
 
-/// Whether an event about a node can change where its tasks belong.
+/// The node of a task that a change of ours did not reach, because it was not committed.
+fn unwritten_on(event: &Event) -> Option<Key> {
+    let (old, new) = (event.old_task()?, event.new_task()?);
+    Arc::ptr_eq(old, new).then_some(new.node_id).flatten().map(Key::Node)
+}
+
+/// Whether an event about a node can change which tasks fit it.
+fn node_differs(event: &Event) -> bool {
+    let (Some(Object::Node(old)), Some(Object::Node(new))) = (&event.old, &event.new) else {
+        return true;
+    };
+    node_matters(event)
+        || old.spec != new.spec
+        || old.description != new.description
+        || old.role != new.role
+        || old.status.addr != new.status.addr
+}
+
+/// Whether an event about a node can change whether its tasks can stay.
 fn node_matters(event: &Event) -> bool {
     let (Some(Object::Node(old)), Some(Object::Node(new))) = (&event.old, &event.new) else {
         return true;

@@ -72,21 +72,22 @@ pub(super) fn ended_on_its_own(task: &Task) -> bool {
 /// node and will not, or its node is gone or down.
 pub(super) fn has_stopped(view: &Snapshot, task: &Task) -> bool {
     let state = task.status.state;
-    if state.is_terminal() || (state < TaskState::Assigned && !task.is_wanted()) {
-        return true;
-    }
-    let Some(node) = task.node_id else { return false };
-    view.nodes.get(node).is_none_or(|node| node.status.state == NodeState::Down)
+    state.is_terminal() || (!task.is_wanted() && holds_nothing(view, task))
+}
+
+fn holds_nothing(view: &Snapshot, task: &Task) -> bool {
+    let down = |node: &Arc<Node>| node.status.state == NodeState::Down;
+    task.status.state < TaskState::Assigned
+        || task.node_id.is_some_and(|node| view.nodes.get(node).is_none_or(down))
 }
 
 /// Makes a new task start at `at` and not before `old` has stopped: at once, if nothing is to be
-/// waited for. `old` is about to be told to stop, or was.
+/// waited for. `old` was told to stop, or is so in the same plan.
 pub(super) fn start(view: &Snapshot, task: &mut Task, at: Timestamp, old: &Task, now: Timestamp) {
-    let mut stopping = old.clone();
-    stopping.desired_state = TaskState::Shutdown.max(old.desired_state);
+    let stopped = old.status.state.is_terminal() || holds_nothing(view, old);
     task.start_after = (at > now).then_some(at);
-    task.start_after_stop_of = (!has_stopped(view, &stopping)).then_some(old.id);
-    if task.start_after.is_some() || task.start_after_stop_of.is_some() {
+    task.start_after_stop_of = (!stopped).then_some(old.id);
+    if at > now || !stopped {
         task.desired_state = TaskState::Ready;
     }
 }
@@ -109,8 +110,8 @@ pub(super) struct Repair<'a> {
     pub(super) view: &'a Snapshot,
     pub(super) maker: Maker<'a>,
     pub(super) clean: Clean<'a>,
-    /// Whether a roll-out is under way, which is when a place may hold two tasks.
-    rolling: bool,
+    /// Whether a roll-out has stopped after failures: from then on it changes nothing more.
+    paused: bool,
     /// Whether tasks that ended may be replaced.
     pub(super) replace: bool,
 }
@@ -118,9 +119,9 @@ pub(super) struct Repair<'a> {
 impl<'a> Repair<'a> {
     pub(super) fn new(view: &'a Snapshot, service: &'a Service) -> Self {
         let state = service.update_status.as_ref().map(|status| status.state);
-        let rolling = matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted));
+        let paused = matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused));
         let (maker, clean) = (Maker::new(service), Clean::new(view, service));
-        Self { view, maker, clean, rolling, replace: true }
+        Self { view, maker, clean, paused, replace: true }
     }
 
     /// Looks after one place: replaces what ended, starts what has waited long enough, and leaves
@@ -160,8 +161,8 @@ impl<'a> Repair<'a> {
         }
         plan.changes.push(Change::Desire(task.id, TaskState::Shutdown));
         let heir = slot.wanted().next_back().is_some_and(|newest| newest.id == task.id);
-        let alone = !relieved || (self.rolling && self.clean.is_clean(task));
-        if self.replace && heir && alone && should_restart(task, ctx.now) {
+        let needed = !relieved || (!self.paused && self.clean.is_clean(task));
+        if self.replace && heir && needed && should_restart(task, ctx.now) {
             let new = self.replacement(slot, task, ctx);
             plan.because(
                 Key::Task(new.id),
@@ -171,32 +172,40 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// The task that comes after one that ended or has to leave its node.
+    /// The task that comes after one that ended or has to leave its node. It runs what the
+    /// service asks for now; while a roll-out is paused, what its predecessor ran.
     fn replacement(&mut self, slot: Slot<'_>, old: &Task, ctx: &mut Ctx<'_>) -> Task {
         let mut new = self.maker.task(slot.place, ctx);
+        if self.paused && !self.clean.is_clean(old) {
+            new.spec = old.spec.clone();
+            new.spec_version = old.spec_version;
+            new.annotations = old.annotations.clone();
+            new.registry_auth = old.registry_auth.clone();
+        }
         let ended = old.ended_at.filter(|_| old.status.state.is_terminal());
         let since = ended.map_or(ctx.now, |ended| ended.max(old.start_after.unwrap_or_default()));
         let node = old.node_id.and_then(|node| self.view.nodes.get(node));
         let drained = node.is_some_and(|node| node.spec.availability == Availability::Drain);
         let at = if drained { ctx.now } else { since + delay(old) };
         start(self.view, &mut new, at, old, ctx.now);
-        new.restarts = self.attempts(old, ctx.now);
+        new.restarts = self.attempts(old, &new);
         if !ended_on_its_own(old) {
             new.rollout = old.rollout;
         }
         new
     }
 
-    /// What the replacement knows of the restarts before it: those of this specification that
-    /// still count.
-    fn attempts(&mut self, old: &Task, now: Timestamp) -> Vec<Timestamp> {
+    /// What the new task knows of the restarts before it: those of its specification that still
+    /// count, its own included.
+    fn attempts(&mut self, old: &Task, new: &Task) -> Vec<Timestamp> {
         let policy = old.spec.restart_policy.as_ref();
         let Some(policy) = policy.filter(|policy| max_attempts(policy) > 0) else {
             return Vec::new();
         };
-        let mut made = if self.clean.is_same(old) { old.restarts.clone() } else { Vec::new() };
-        made.retain(|at| counts(policy, *at, now));
-        made.push(now);
+        let same = Arc::ptr_eq(&old.spec, &new.spec) || self.clean.is_same(old);
+        let mut made = if same { old.restarts.clone() } else { Vec::new() };
+        made.retain(|at| counts(policy, *at, new.created_at));
+        made.push(new.created_at);
         made.drain(..made.len().saturating_sub(ATTEMPTS));
         made
     }

@@ -36,8 +36,12 @@ pub(super) struct Slots {
 impl Slots {
     pub(super) fn of(view: &Snapshot, service: &Service) -> Self {
         let global = matches!(service.spec.mode, ServiceMode::Global(_));
-        let left = |task: &&Arc<Task>| task.desired_state != TaskState::Remove;
-        let mut tasks: Vec<_> = view.tasks_of(service.id).filter(left).cloned().collect();
+        Self::from_tasks(view.tasks_of(service.id).cloned(), global)
+    }
+
+    pub(super) fn from_tasks(tasks: impl Iterator<Item = Arc<Task>>, global: bool) -> Self {
+        let left = |task: &Arc<Task>| task.desired_state != TaskState::Remove;
+        let mut tasks: Vec<_> = tasks.filter(left).collect();
         tasks.sort_unstable_by_key(|task| (Place::of(task, global), task.created_at, task.id));
         Self { tasks, global }
     }

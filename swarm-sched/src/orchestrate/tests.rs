@@ -1,6 +1,10 @@
 //! Scenarios: a store, a controller with the planners, agents that do as they are told, and a
 //! clock that moves when there is nothing left to do.
 
+mod global;
+mod nodes;
 mod replicated;
 mod restart;
+mod rollback;
+mod update;
 mod world;

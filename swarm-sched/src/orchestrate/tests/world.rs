@@ -60,7 +60,7 @@ impl World {
             controller,
             watch,
             behave: Box::new(|_| Behaviour::Runs),
-            checks: vec![one_task_for_each_place, lawful],
+            checks: vec![one_task_for_each_place, not_too_many, lawful],
         };
         for _ in 0..nodes {
             world.add_node();
@@ -268,6 +268,21 @@ fn one_task_for_each_place(view: &Snapshot) {
     }
 }
 
+/// Never more tasks than replicas, and as many again as a roll-out may start first. (Tasks that
+/// wait for their place in a smaller service are gone in the same commit.)
+fn not_too_many(view: &Snapshot) {
+    for service in view.services.iter().filter(|service| !service.pending_delete) {
+        let Some(replicas) = service.spec.mode.replicas() else { continue };
+        let config = service.spec.update_config.iter().chain(&service.spec.rollback_config);
+        let first = config.filter(|config| config.order == Some(UpdateOrder::StartFirst));
+        let extra =
+            first.map(|config| if config.parallelism == 0 { replicas } else { config.parallelism });
+        let wanted = view.tasks_of(service.id).filter(|task| task.is_wanted()).count() as u64;
+        let most = replicas + extra.max().unwrap_or(0);
+        assert!(wanted <= most, "{wanted} tasks, {most} are the most");
+    }
+}
+
 /// Everything that a store would have to hold is whole.
 fn lawful(view: &Snapshot) {
     for task in view.tasks.iter() {
@@ -348,6 +363,35 @@ pub(super) fn replicated(image: &str, replicas: u64) -> ServiceSpec {
 
 pub(super) fn scale(spec: &mut ServiceSpec, replicas: u64) {
     spec.mode = replicated("", replicas).mode;
+}
+
+pub(super) fn global(image: &str) -> ServiceSpec {
+    ServiceSpec { mode: ServiceMode::Global(Default::default()), ..replicated(image, 0) }
+}
+
+pub(super) fn set_image(spec: &mut ServiceSpec, image: &str) {
+    task(spec).container.as_mut().unwrap().image = image.to_owned();
+}
+
+pub(super) fn constrain(spec: &mut ServiceSpec, constraint: &str) {
+    task(spec).placement.get_or_insert_default().constraints = vec![constraint.to_owned()];
+}
+
+pub(super) fn task(spec: &mut ServiceSpec) -> &mut TaskSpec {
+    Arc::make_mut(&mut spec.task)
+}
+
+pub(super) fn image(task: &Task) -> &str {
+    &task.spec.container.as_ref().unwrap().image
+}
+
+/// The images that run, with how many tasks run each.
+pub(super) fn images(world: &World, id: ServiceId) -> BTreeMap<String, usize> {
+    let mut images = BTreeMap::new();
+    for task in world.running(id) {
+        *images.entry(image(&task).to_owned()).or_default() += 1;
+    }
+    images
 }
 
 pub(super) fn policy(spec: &mut ServiceSpec) -> &mut RestartPolicy {

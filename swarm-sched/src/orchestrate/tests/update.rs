@@ -1,0 +1,373 @@
+//! Rolling updates.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use swarm_core::model::{
+    FailureAction, ServiceId, ServiceSpec, TaskState, UpdateConfig, UpdateOrder, UpdateState,
+};
+use swarm_core::store::Change;
+use swarm_core::time::Nanos;
+
+use super::world::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A service of `replicas` tasks of image `a`, running, whose updates are configured so.
+fn running(world: &mut World, replicas: u64, edit: impl FnOnce(&mut UpdateConfig)) -> ServiceId {
+    let mut spec = replicated("a", replicas);
+    edit(spec.update_config.insert(swarm_core::model::defaults::update_config()));
+    let id = world.create(spec);
+    world.run_secs(1);
+    assert_eq!(images(world, id), BTreeMap::from([("a".to_owned(), replicas as usize)]));
+    id
+}
+
+fn to_b(spec: &mut ServiceSpec) {
+    set_image(spec, "b");
+}
+
+fn state(world: &World, id: ServiceId) -> Option<UpdateState> {
+    world.service(id).update_status.as_ref().map(|status| status.state)
+}
+
+fn message(world: &World, id: ServiceId) -> String {
+    world.service(id).update_status.as_ref().unwrap().message.clone()
+}
+
+#[test]
+fn a_new_service_is_not_an_update() {
+    let mut world = World::new(1);
+    let id = running(&mut world, 3, |_| {});
+    world.run_secs(100);
+    assert_eq!(state(&world, id), None);
+}
+
+#[test]
+fn one_slot_after_the_other_with_the_delay_between_them() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 3, |config| config.delay = Nanos::from_secs(10));
+    world.update(id, to_b);
+    world.run(Duration::ZERO);
+    let started = world.now;
+    for updated in 1..=3 {
+        assert_eq!(images(&world, id)["b"], updated);
+        assert_eq!(state(&world, id), Some(UpdateState::Updating));
+        assert_eq!(message(&world, id), "update in progress");
+        world.run_secs(10);
+    }
+    // After the last delay it is watched for the delay and one second.
+    world.run_secs(10);
+    assert_eq!(state(&world, id), Some(UpdateState::Updating));
+    world.run_secs(1);
+    let status = world.service(id).update_status.clone().unwrap();
+    assert_eq!(status.state, UpdateState::Completed);
+    assert_eq!(status.message, "update completed");
+    assert_eq!(status.started_at, Some(started));
+    assert_eq!(status.completed_at, Some(started + Duration::from_secs(41)));
+    assert_eq!(images(&world, id), BTreeMap::from([("b".to_owned(), 3)]));
+}
+
+#[test]
+fn without_a_delay_it_is_watched_for_the_monitor_time() {
+    let mut world = World::new(1);
+    let id = running(&mut world, 2, |_| {});
+    world.update(id, to_b);
+    world.run(Duration::from_millis(4_999));
+    assert_eq!(images(&world, id)["b"], 2);
+    assert_eq!(state(&world, id), Some(UpdateState::Updating));
+    world.run(Duration::from_millis(1));
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn no_more_slots_are_in_flight_than_parallelism_allows() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 5, |config| config.parallelism = 2);
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(600);
+    assert_eq!(images(&world, id)["a"], 3, "two slots wait for their new task for ever");
+    assert_eq!(state(&world, id), Some(UpdateState::Updating));
+    // What was stuck comes to life: the update goes on by itself.
+    world.behaves(|_| Behaviour::Runs);
+    world.run_secs(10);
+    assert_eq!(images(&world, id), BTreeMap::from([("b".to_owned(), 5)]));
+}
+
+#[test]
+fn parallelism_of_zero_is_all_at_once() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 5, |config| config.parallelism = 0);
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(1);
+    assert!(world.running(id).is_empty());
+}
+
+#[test]
+fn stop_first_waits_for_the_old_task() {
+    let mut world = World::new(1);
+    let id = running(&mut world, 1, |_| {});
+    world.behaves(|_| Behaviour::SlowStop(SECOND * 7));
+    world.update(id, to_b);
+    world.run(Duration::from_millis(6_999));
+    assert_eq!(images(&world, id), BTreeMap::from([("a".to_owned(), 1)]));
+    world.run(Duration::from_millis(1));
+    assert_eq!(images(&world, id), BTreeMap::from([("b".to_owned(), 1)]));
+}
+
+#[test]
+fn start_first_keeps_the_old_task_until_the_new_one_runs() {
+    let mut world = World::new(1);
+    let id = running(&mut world, 2, |config| config.order = Some(UpdateOrder::StartFirst));
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(30);
+    assert_eq!(images(&world, id)["a"], 2);
+    assert_eq!(world.tasks(id).len(), 3);
+    world.behaves(|_| Behaviour::Runs);
+    world.run_secs(10);
+    assert_eq!(images(&world, id), BTreeMap::from([("b".to_owned(), 2)]));
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn a_failure_pauses_and_nothing_more_is_touched() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 4, |config| config.delay = Nanos::from_secs(1));
+    world.behaves(|task| match image(task) {
+        "b" => Behaviour::Ends(Duration::from_millis(1_500), TaskState::Complete),
+        _ => Behaviour::Runs,
+    });
+    world.update(id, to_b);
+    world.run_secs(600);
+    let failed = world.service(id).update_status.clone().unwrap().failed;
+    assert_eq!(failed.len(), 1);
+    assert_eq!(state(&world, id), Some(UpdateState::Paused));
+    let expected =
+        format!("update paused due to failure or early termination of task {}", failed[0]);
+    assert_eq!(message(&world, id), expected);
+    assert_eq!(images(&world, id)["a"], 2, "the second slot was done before the first failed");
+}
+
+#[test]
+fn while_paused_a_task_that_was_not_updated_is_replaced_as_it_was() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 3, |config| config.delay = Nanos::from_secs(60));
+    world.behaves(|task| match image(task) {
+        "b" => Behaviour::Rejected,
+        _ => Behaviour::Runs,
+    });
+    world.update(id, to_b);
+    world.run_secs(10);
+    assert_eq!(state(&world, id), Some(UpdateState::Paused));
+    let old = world.running(id)[0].clone();
+    world.report(old.id, TaskState::Failed);
+    world.run_secs(10);
+    assert_eq!(images(&world, id), BTreeMap::from([("a".to_owned(), 2)]));
+}
+
+#[test]
+fn a_failure_after_the_monitor_time_is_none_of_the_update() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 2, |_| {});
+    world.behaves(|task| match image(task) {
+        "b" => Behaviour::Ends(SECOND * 6, TaskState::Failed),
+        _ => Behaviour::Runs,
+    });
+    world.update(id, to_b);
+    world.run_secs(60);
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn as_many_failures_are_tolerated_as_the_ratio_says() {
+    for (ratio, expected) in [(0.5, UpdateState::Completed), (0.4, UpdateState::Paused)] {
+        let mut world = World::new(2);
+        let id = running(&mut world, 4, |config| config.max_failure_ratio = ratio);
+        world.behaves(|task| match (image(task), task.slot) {
+            ("b", 1 | 2) if task.restarts.is_empty() => Behaviour::Rejected,
+            _ => Behaviour::Runs,
+        });
+        world.update(id, to_b);
+        world.run_secs(60);
+        assert_eq!(state(&world, id), Some(expected), "with a ratio of {ratio}");
+    }
+}
+
+#[test]
+fn continue_goes_on_whatever_fails() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 3, |config| {
+        config.failure_action = Some(FailureAction::Continue);
+    });
+    world.behaves(|task| match image(task) {
+        "b" => Behaviour::Rejected,
+        _ => Behaviour::Runs,
+    });
+    world.update(id, to_b);
+    world.run_secs(60);
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+    assert!(world.running(id).is_empty());
+}
+
+#[test]
+fn continue_with_start_first_does_not_stop_what_runs() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 3, |config| {
+        config.failure_action = Some(FailureAction::Continue);
+        config.order = Some(UpdateOrder::StartFirst);
+        config.parallelism = 0;
+    });
+    world.behaves(|task| match image(task) {
+        "b" => Behaviour::Rejected,
+        _ => Behaviour::Runs,
+    });
+    world.update(id, to_b);
+    world.run_secs(60);
+    assert_eq!(images(&world, id)["a"], 3);
+    let attempts = world.tasks(id).len();
+    assert!(attempts <= 3 * 5, "each slot keeps to its history: {attempts}");
+    world.behaves(|_| Behaviour::Runs);
+    world.run_secs(60);
+    assert_eq!(images(&world, id), BTreeMap::from([("b".to_owned(), 3)]));
+}
+
+#[test]
+fn a_lost_node_is_no_failure_of_the_update() {
+    let mut world = World::new(3);
+    let id = running(&mut world, 3, |config| config.delay = Nanos::from_secs(2));
+    world.update(id, to_b);
+    world.run(Duration::ZERO);
+    let updated = world.running(id).into_iter().find(|task| image(task) == "b").unwrap();
+    world.lose(updated.node_id.unwrap());
+    world.run_secs(60);
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn scaling_replaces_nothing() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 3, |_| {});
+    let before: Vec<_> = world.running(id).iter().map(|task| task.id).collect();
+    world.update(id, |spec| scale(spec, 5));
+    world.run_secs(60);
+    let after: Vec<_> = world.running(id).iter().map(|task| task.id).collect();
+    assert!(before.iter().all(|task| after.contains(task)));
+    assert_eq!((after.len(), state(&world, id)), (5, None));
+}
+
+#[test]
+fn the_counter_forces() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 2, |_| {});
+    let before: Vec<_> = world.running(id).iter().map(|task| task.id).collect();
+    world.update(id, |spec| task(spec).force_update += 1);
+    world.run_secs(60);
+    assert!(world.running(id).iter().all(|task| !before.contains(&task.id)));
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn new_constraints_move_only_what_they_do_not_fit() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 4, |_| {});
+    let here = world.running(id)[0].node_id.unwrap();
+    let stays = |world: &World| {
+        let tasks = world.running(id).into_iter().filter(|task| task.node_id == Some(here));
+        tasks.map(|task| task.id).collect::<Vec<_>>()
+    };
+    let before = stays(&world);
+    assert_eq!(before.len(), 2);
+    world.update(id, |spec| constrain(spec, &format!("node.id == {here}")));
+    world.run_secs(60);
+    let after = stays(&world);
+    assert_eq!(after.len(), 4);
+    assert!(before.iter().all(|task| after.contains(task)), "they were not replaced");
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn a_new_update_cancels_the_running_one() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 4, |config| config.delay = Nanos::from_secs(30));
+    world.update(id, to_b);
+    world.run_secs(31);
+    assert_eq!(images(&world, id)["b"], 2);
+    world.update(id, |spec| set_image(spec, "c"));
+    world.run_secs(300);
+    assert_eq!(images(&world, id), BTreeMap::from([("c".to_owned(), 4)]));
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn slots_that_do_not_run_are_updated_first() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 3, |_| {});
+    world.behaves(|task| match (image(task), task.slot) {
+        ("a", 3) => Behaviour::Ends(SECOND, TaskState::Failed),
+        ("b", _) => Behaviour::Hangs,
+        _ => Behaviour::Runs,
+    });
+    world.run_secs(3);
+    world.update(id, |spec| set_image(spec, "b"));
+    world.run_secs(30);
+    assert_eq!(world.slots(id), [1, 2], "the broken slot is the one that is tried");
+}
+
+#[test]
+fn what_a_stuck_update_waits_for_is_in_its_message() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 2, |_| {});
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(1);
+    let stuck = world.tasks(id).into_iter().find(|task| image(task) == "b").unwrap();
+    let mut status = stuck.status.clone();
+    status.err = "no suitable node (insufficient resources on 2 nodes)".to_owned();
+    world.commit(vec![Change::Advance(stuck.id, Box::new(status))]);
+    world.run_secs(1);
+    let expected = format!(
+        "update in progress; waiting for task {}: no suitable node (insufficient resources on 2 nodes)",
+        stuck.id
+    );
+    assert_eq!(message(&world, id), expected);
+    world.behaves(|_| Behaviour::Runs);
+    world.run_secs(1);
+    assert_eq!(message(&world, id), "update in progress");
+}
+
+#[test]
+fn a_new_leader_in_the_middle_makes_no_difference() {
+    let outcome = |changes: &[u64]| {
+        let mut world = World::new(3);
+        let id = running(&mut world, 6, |config| {
+            config.delay = Nanos::from_secs(7);
+            config.parallelism = 2;
+            config.max_failure_ratio = 0.2;
+            config.monitor = Some(Nanos::from_secs(20));
+        });
+        world.behaves(|task| match (image(task), task.slot) {
+            ("b", 2) if task.restarts.is_empty() => Behaviour::Ends(SECOND * 3, TaskState::Failed),
+            ("b", 5) => Behaviour::Ends(SECOND * 15, TaskState::Complete),
+            _ => Behaviour::Runs,
+        });
+        world.update(id, |spec| {
+            policy(spec).max_attempts = Some(5);
+            to_b(spec);
+        });
+        for second in 0..80 {
+            if changes.contains(&second) {
+                world.change_leader();
+            }
+            world.run_secs(1);
+        }
+        world.view().objects().map(|it| serde_json::to_string(&it).unwrap()).collect::<Vec<_>>()
+    };
+    let undisturbed = outcome(&[]);
+    assert!(undisturbed.iter().any(|object| object.contains("update paused")));
+    for changes in [&[0][..], &[3], &[7], &[8, 9, 10, 11], &[1, 15, 22, 29]] {
+        assert_eq!(outcome(changes), undisturbed, "with new leaders at {changes:?}");
+    }
+}

@@ -1,0 +1,390 @@
+//! Pure: how a changed specification reaches the tasks: slot after slot, watched, and back again
+//! when too many fail (SwarmKit: `orchestrator/update`).
+//!
+//! SwarmKit's updater is a goroutine with workers; what it has seen dies with its leader. Here the
+//! roll-out is read from the store each time: which tasks it made ([`Task::rollout`]), when they
+//! ran and ended, which failures it has counted and out of how many slots ([`UpdateStatus`]). A
+//! slot is *in flight* from the moment its new task is made until that runs (or fails) and the
+//! configured delay has passed since, which is how long it would occupy one of SwarmKit's workers.
+//!
+//! Two differences are deliberate. A task that was told to stop, or whose node was lost, is no
+//! failure of the update. And slots that do not run are updated first.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_core::control::{Ctx, Key, Plan, Planner};
+use swarm_core::model::{
+    FailureAction, Service, ServiceMode, Task, TaskId, TaskState, UpdateConfig, UpdateOrder,
+    UpdateState, UpdateStatus, defaults,
+};
+use swarm_core::store::{Change, Event, Object, Snapshot};
+use swarm_core::time::{Nanos, Timestamp};
+
+use super::clean::Clean;
+use super::global::Eligible;
+use super::slots::{Maker, Place, Slot, Slots, rank};
+use super::{CHANGES_PER_PLAN, node_matters, restart, services_on, task_matters};
+
+/// Rolls changed specifications out, and back.
+///
+/// The API clears `update_status` in the same write as it changes a specification, which cancels
+/// whatever was going on; this planner sets it when there are tasks to replace. A roll-out that
+/// was paused stays so until the specification changes again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Update;
+
+impl Planner for Update {
+    fn name(&self) -> &'static str {
+        "update"
+    }
+
+    fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
+        match event.object() {
+            Object::Service(service) if !service.spec.mode.is_job() => {
+                keys.push(Key::Service(service.id));
+            }
+            Object::Task(task) if task_matters(event) || complains(event) => {
+                keys.push(Key::Service(task.service_id));
+            }
+            Object::Node(node) if node_matters(event) => keys.push(Key::Node(node.id)),
+            _ => {}
+        }
+    }
+
+    fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
+        let services = view.services.iter().filter(|service| !service.spec.mode.is_job());
+        keys.extend(services.map(|service| Key::Service(service.id)));
+    }
+
+    fn plan(&self, view: &Snapshot, key: &Key, ctx: &mut Ctx<'_>) -> Plan {
+        let mut plan = Plan::none();
+        match key {
+            Key::Service(id) => {
+                if let Some(service) = view.services.get(*id) {
+                    plan_service(view, service, ctx, &mut plan);
+                }
+            }
+            // Only in global mode does it depend on a node whether its tasks are updated.
+            Key::Node(id) => {
+                for service in services_on(view, *id).filter(|service| is_global(service)) {
+                    plan_service(view, service, ctx, &mut plan);
+                }
+            }
+            _ => {}
+        }
+        plan
+    }
+}
+
+/// Whether a task of a roll-out says what keeps it from running, or no longer does.
+fn complains(event: &Event) -> bool {
+    let (Some(old), Some(new)) = (event.old_task(), event.new_task()) else { return true };
+    new.rollout.is_some() && old.status.err != new.status.err
+}
+
+fn is_global(service: &Service) -> bool {
+    matches!(service.spec.mode, ServiceMode::Global(_))
+}
+
+fn plan_service(view: &Snapshot, service: &Arc<Service>, ctx: &mut Ctx<'_>, plan: &mut Plan) {
+    let state = service.update_status.as_ref().map(|status| status.state);
+    let paused = matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused));
+    if paused || service.pending_delete || service.spec.mode.is_job() {
+        return;
+    }
+    let slots = Slots::of(view, service);
+    let mut survey = Survey::new(view, service, &slots, ctx.now);
+    if !is_active(state) && survey.dirty.is_empty() {
+        return;
+    }
+    let mut status = open(service.update_status.clone(), &survey, ctx.now);
+    let rollout = Rollout::new(service, status.state == UpdateState::RollbackStarted);
+    let mut changed = None;
+    if let Some(task) = rollout.count_failures(&survey, &mut status) {
+        let service = changed.insert(Service::clone(service));
+        rollout.halt(task, &mut status, service, ctx.now);
+    } else {
+        rollout.advance(view, service, &mut survey, &mut status, ctx, plan);
+        complain(&survey, &mut status);
+    }
+    if service.update_status.as_ref() != Some(&status) {
+        plan.because(Key::Service(service.id), status.message.clone());
+        let mut changed = changed.unwrap_or_else(|| Service::clone(service));
+        changed.update_status = Some(status);
+        plan.changes.push(Change::update(changed));
+    }
+}
+
+fn is_active(state: Option<UpdateState>) -> bool {
+    matches!(state, Some(UpdateState::Updating | UpdateState::RollbackStarted))
+}
+
+/// The status of a roll-out under way: the one that is, or one that begins.
+fn open(status: Option<UpdateStatus>, survey: &Survey<'_>, now: Timestamp) -> UpdateStatus {
+    let mut status = status.unwrap_or_else(|| UpdateStatus {
+        message: "update in progress".to_owned(),
+        ..UpdateStatus::default()
+    });
+    status.started_at.get_or_insert(now);
+    let dirty = u64::try_from(survey.dirty.len()).unwrap_or(u64::MAX);
+    if status.completed_at.take().is_some() {
+        // Tasks that were out of reach when it ended, such as those of a paused node.
+        let (state, message) = match status.state {
+            UpdateState::RollbackCompleted => {
+                (UpdateState::RollbackStarted, "rollback in progress")
+            }
+            _ => (UpdateState::Updating, "update in progress"),
+        };
+        status.state = state;
+        message.clone_into(&mut status.message);
+        status.total += dirty;
+    }
+    if status.total == 0 {
+        status.total = dirty + u64::try_from(survey.made.len()).unwrap_or(0);
+    }
+    status
+}
+
+/// The last task that a roll-out made for a slot.
+struct Made {
+    task: Arc<Task>,
+    /// When it first ran, or ended before it did.
+    arrived: Option<Timestamp>,
+}
+
+/// Where the slots of a service stand.
+struct Survey<'a> {
+    /// The slots to replace, in the order in which that is to happen.
+    dirty: Vec<Slot<'a>>,
+    /// The slots that were replaced so far.
+    made: Vec<Made>,
+    /// Tasks that the roll-out made and that ended on their own, the earliest end first.
+    ended: Vec<Arc<Task>>,
+}
+
+impl<'a> Survey<'a> {
+    fn new(view: &Snapshot, service: &Service, slots: &'a Slots, now: Timestamp) -> Self {
+        let mut clean = Clean::new(view, service);
+        let eligible = is_global(service).then(|| Eligible::new(service));
+        let started = service.update_status.as_ref().and_then(|status| status.started_at);
+        let mut survey = Self { dirty: Vec::new(), made: Vec::new(), ended: Vec::new() };
+        for slot in slots.iter() {
+            let reach = match (slot.place, &eligible) {
+                (Place::Node(node), Some(eligible)) => {
+                    view.nodes.get(node).is_some_and(|node| eligible.takes_tasks(node))
+                }
+                _ => true,
+            };
+            if reach && slot.is_taken(now) {
+                survey.slot(view, slot, started, &mut clean);
+            }
+        }
+        survey.dirty.sort_by_key(|slot| (slot.wanted().any(|task| rank(task).0), slot.place));
+        survey.ended.sort_by_key(|task| (task.ended_at, task.id));
+        survey
+    }
+
+    fn slot(
+        &mut self,
+        view: &Snapshot,
+        slot: Slot<'a>,
+        started: Option<Timestamp>,
+        clean: &mut Clean<'_>,
+    ) {
+        let of_rollout = |task: &Task| started.is_some() && task.rollout == started;
+        let mut made = None;
+        for task in slot.tasks.iter().filter(|task| of_rollout(task)) {
+            if !clean.is_clean(task) {
+                continue;
+            }
+            made = Some(task);
+            if restart::ended_on_its_own(task) {
+                self.ended.push(task.clone());
+            }
+        }
+        let mut stands = slot.wanted().map(|task| clean.is_clean(task)).reduce(|a, b| a || b);
+        let stands = *stands.get_or_insert_with(|| clean.is_clean(slot.newest()));
+        // One try for each slot: what comes after a failure is for its restart policy to say.
+        let tried = made.is_some_and(|task| restart::ended_on_its_own(task));
+        if !stands && !tried {
+            self.dirty.push(slot);
+        }
+        if let Some(task) = made {
+            let given_up = !task.is_wanted() && restart::has_stopped(view, task);
+            let arrived = task.running_since.or(task.ended_at);
+            let arrived = arrived.or_else(|| given_up.then_some(task.created_at));
+            self.made.push(Made { task: task.clone(), arrived });
+        }
+    }
+}
+
+/// How the roll-out of one service goes about it.
+struct Rollout {
+    back: bool,
+    parallelism: usize,
+    delay: Duration,
+    action: FailureAction,
+    monitor: Duration,
+    ratio: f32,
+    order: UpdateOrder,
+}
+
+impl Rollout {
+    fn new(service: &Service, back: bool) -> Self {
+        let spec = &service.spec;
+        let config = if back { &spec.rollback_config } else { &spec.update_config };
+        let config: UpdateConfig = config.clone().unwrap_or_else(defaults::update_config);
+        let monitor = config.monitor.map(Nanos::duration).filter(|monitor| !monitor.is_zero());
+        Self {
+            back,
+            parallelism: match config.parallelism {
+                0 => usize::MAX,
+                limit => usize::try_from(limit).unwrap_or(usize::MAX),
+            },
+            delay: config.delay.duration(),
+            action: config.failure_action.unwrap_or(FailureAction::Pause),
+            monitor: monitor.unwrap_or(defaults::UPDATE_MONITOR),
+            ratio: config.max_failure_ratio,
+            order: config.order.unwrap_or(UpdateOrder::StopFirst),
+        }
+    }
+
+    /// Counts the failures that are new, and names the one that is too many.
+    fn count_failures(&self, survey: &Survey<'_>, status: &mut UpdateStatus) -> Option<TaskId> {
+        if self.action == FailureAction::Continue {
+            return None;
+        }
+        for task in &survey.ended {
+            if status.failed.contains(&task.id) || !self.is_early(task) {
+                continue;
+            }
+            status.failed.push(task.id);
+            #[allow(clippy::cast_precision_loss)] // a ratio of counts
+            let ratio = status.failed.len() as f32 / status.total.max(1) as f32;
+            if ratio > self.ratio {
+                return Some(task.id);
+            }
+        }
+        None
+    }
+
+    /// Whether a task ended before it ran, or while it was watched.
+    fn is_early(&self, task: &Task) -> bool {
+        let (Some(ran), Some(ended)) = (task.running_since, task.ended_at) else { return true };
+        ended.since(ran) <= self.monitor
+    }
+
+    /// Stops the roll-out: it pauses or goes back. Going back never goes back again.
+    fn halt(&self, task: TaskId, status: &mut UpdateStatus, service: &mut Service, now: Timestamp) {
+        let because = format!("due to failure or early termination of task {task}");
+        if self.back {
+            status.state = UpdateState::RollbackPaused;
+            status.message = format!("rollback paused {because}");
+            return;
+        }
+        match service.previous_spec.take() {
+            Some(previous) if self.action == FailureAction::Rollback => {
+                service.spec = *previous;
+                service.registry_auth = service.previous_registry_auth.take();
+                // Later than the update's start, even within one instant: tasks are told apart
+                // by it.
+                let began =
+                    status.started_at.map_or(now, |at| now.max(at + Duration::from_nanos(1)));
+                *status = UpdateStatus {
+                    state: UpdateState::RollbackStarted,
+                    started_at: Some(began),
+                    message: format!("update rolled back {because}"),
+                    ..UpdateStatus::default()
+                };
+            }
+            previous => {
+                service.previous_spec = previous;
+                status.state = UpdateState::Paused;
+                status.message = format!("update paused {because}");
+            }
+        }
+    }
+
+    /// Replaces as many slots as may be in flight, or completes the roll-out after the last.
+    fn advance(
+        &self,
+        view: &Snapshot,
+        service: &Service,
+        survey: &mut Survey<'_>,
+        status: &mut UpdateStatus,
+        ctx: &mut Ctx<'_>,
+        plan: &mut Plan,
+    ) {
+        let free_at = |made: &Made| made.arrived.map(|at| at + self.delay);
+        let is_free = |made: &&Made| free_at(made).is_some_and(|at| at <= ctx.now);
+        let in_flight = survey.made.len() - survey.made.iter().filter(is_free).count();
+        for at in survey.made.iter().filter_map(free_at).filter(|at| *at > ctx.now) {
+            plan.look_again(at);
+        }
+        if survey.dirty.is_empty() && in_flight == 0 {
+            let last = survey.made.iter().filter_map(free_at).max();
+            let watch = if self.delay >= self.monitor { self.delay + SECOND } else { self.monitor };
+            match last.map(|last| last + watch).filter(|end| *end > ctx.now) {
+                Some(end) => plan.look_again(end),
+                None => self.complete(status, ctx.now),
+            }
+            return;
+        }
+        let maker = Maker::new(service);
+        let free = self.parallelism.saturating_sub(in_flight);
+        for slot in survey.dirty.iter().take(free) {
+            if plan.changes.len() >= CHANGES_PER_PLAN {
+                return plan.look_again(ctx.now);
+            }
+            let mut new = maker.task(slot.place, ctx);
+            new.rollout = status.started_at;
+            self.replace(view, *slot, new, ctx.now, plan);
+        }
+    }
+
+    fn replace(
+        &self,
+        view: &Snapshot,
+        slot: Slot<'_>,
+        mut new: Task,
+        now: Timestamp,
+        plan: &mut Plan,
+    ) {
+        let old = slot.wanted().max_by_key(|task| rank(task));
+        if self.order == UpdateOrder::StopFirst || old.is_none() {
+            restart::start(view, &mut new, now, old.unwrap_or(slot.newest()), now);
+            let stop = |task: &Arc<Task>| Change::Desire(task.id, TaskState::Shutdown);
+            plan.changes.extend(slot.wanted().map(stop));
+        }
+        plan.changes.push(Change::create(new));
+    }
+
+    fn complete(&self, status: &mut UpdateStatus, now: Timestamp) {
+        let (state, message) = if self.back {
+            (UpdateState::RollbackCompleted, "rollback completed")
+        } else {
+            (UpdateState::Completed, "update completed")
+        };
+        status.state = state;
+        message.clone_into(&mut status.message);
+        status.completed_at = Some(now);
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What follows the message of a roll-out that waits for a task.
+const WAITING: &str = "; waiting for task ";
+
+/// Says in the message what keeps the roll-out from going on, in the words of the first task that
+/// it waits for, and takes that back once it goes on.
+fn complain(survey: &Survey<'_>, status: &mut UpdateStatus) {
+    let waits = survey.made.iter().filter(|made| made.arrived.is_none());
+    let stuck = waits.map(|made| &made.task).find(|task| !task.status.err.is_empty());
+    let base = status.message.split(WAITING).next().unwrap_or_default().to_owned();
+    status.message = match stuck {
+        Some(task) => format!("{base}{WAITING}{}: {}", task.id, task.status.err),
+        None => base,
+    };
+}
