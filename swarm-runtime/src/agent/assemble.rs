@@ -1,0 +1,169 @@
+//! Pure: what an executor and a network driver need for one task, put together from what the
+//! manager assigned.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use swarm_core::executor::{Assignment, ExecError};
+use swarm_core::model::{
+    Blob, ConfigId, NetworkId, NodeDescription, NodeId, PublishMode, SecretBytes, SecretId, Task,
+    TaskEndpoint,
+};
+use swarm_core::network::{Attachment, NetworkView, NodeNetwork, PublishedPort};
+use swarm_core::protocol::{Item, ItemKey};
+
+use super::template::Context;
+
+/// Everything beside tasks that is assigned to a node.
+#[derive(Clone, Debug, Default)]
+pub struct Shelf {
+    secrets: BTreeMap<SecretId, SecretBytes>,
+    configs: BTreeMap<ConfigId, Blob>,
+    networks: BTreeMap<NetworkId, Arc<NetworkView>>,
+    ports: BTreeMap<ItemKey, PublishedPort>,
+}
+
+impl Shelf {
+    /// Takes an item in; whether the node's networks changed by it. Tasks are not kept here.
+    pub fn put(&mut self, item: Item) -> bool {
+        let key = item.key();
+        match item {
+            Item::Task(_) => false,
+            Item::Secret(id, bytes) => {
+                self.secrets.insert(id, bytes);
+                false
+            }
+            Item::Config(id, bytes) => {
+                self.configs.insert(id, bytes);
+                false
+            }
+            Item::Network(view) => {
+                let id = view.network.id;
+                self.networks.insert(id, view.clone()).is_none_or(|old| old != view)
+            }
+            Item::Port(port) => self.ports.insert(key, port.clone()).is_none_or(|old| old != port),
+        }
+    }
+
+    /// Gives an item up; whether the node's networks changed by it.
+    pub fn drop(&mut self, key: &ItemKey) -> bool {
+        match key {
+            ItemKey::Task(_) => false,
+            ItemKey::Secret(id) => {
+                self.secrets.remove(id);
+                false
+            }
+            ItemKey::Config(id) => {
+                self.configs.remove(id);
+                false
+            }
+            ItemKey::Network(id) => self.networks.remove(id).is_some(),
+            ItemKey::Port(..) => self.ports.remove(key).is_some(),
+        }
+    }
+
+    /// The state that the node's networks shall have.
+    #[must_use]
+    pub fn node_network(&self) -> NodeNetwork {
+        NodeNetwork {
+            networks: self.networks.values().map(|view| NetworkView::clone(view)).collect(),
+            published: self.ports.values().cloned().collect(),
+        }
+    }
+
+    /// Whether a network is described.
+    #[must_use]
+    pub fn has_network(&self, id: NetworkId) -> bool {
+        self.networks.contains_key(&id)
+    }
+
+    /// A task's places in the networks that are described.
+    #[must_use]
+    pub fn attachments(&self, task: &Task) -> Vec<Attachment> {
+        let service = &task.annotations.name;
+        let known = task.networks.iter().filter_map(|place| {
+            let view = self.networks.get(&place.network.id)?;
+            let mut names = vec![service.clone()];
+            names.extend(place.aliases.iter().filter(|alias| *alias != service).cloned());
+            names.push(format!("tasks.{service}"));
+            Some(Attachment {
+                task: task.id,
+                network: view.network.clone(),
+                addresses: place.addresses.clone(),
+                names,
+                driver_opts: place.driver_opts.clone(),
+            })
+        });
+        known.collect()
+    }
+
+    /// What the executor needs, templates expanded.
+    ///
+    /// # Errors
+    /// *Rejected* when the task can never run here; *temporary* while a network that it is
+    /// attached to is not described yet.
+    pub fn assignment(
+        &self,
+        task: &Task,
+        node: NodeId,
+        description: &NodeDescription,
+    ) -> Result<Assignment, ExecError> {
+        let Some(container) = &task.spec.container else {
+            let runtime = if task.spec.runtime.is_empty() { "none" } else { &task.spec.runtime };
+            return Err(ExecError::rejected(format!(
+                "this node runs containers only, and the task has none (runtime: {runtime})"
+            )));
+        };
+        if let Some(place) = task.networks.iter().find(|place| !self.has_network(place.network.id))
+        {
+            let id = place.network.id;
+            return Err(ExecError::temporary(format!("waiting for network {id}")));
+        }
+        let context = Context { task, node, description };
+        let container = context
+            .expand(container)
+            .map_err(|error| ExecError::rejected(error.to_string()).caused_by(error))?;
+        let secret = |reference: &swarm_core::model::SecretReference| {
+            let bytes = self.secrets.get(&reference.secret_id).cloned();
+            bytes.map(|bytes| (reference.clone(), bytes)).ok_or_else(|| {
+                ExecError::rejected(format!("secret {} was not assigned", reference.secret_name))
+            })
+        };
+        let config = |reference: &swarm_core::model::ConfigReference| {
+            let bytes = self.configs.get(&reference.config_id).cloned();
+            bytes.map(|bytes| (reference.clone(), bytes)).ok_or_else(|| {
+                ExecError::rejected(format!("config {} was not assigned", reference.config_name))
+            })
+        };
+        let secrets = container.secrets.iter().map(secret).collect::<Result<_, _>>()?;
+        let configs = container.configs.iter().map(config).collect::<Result<_, _>>()?;
+        let mut expanded = task.clone();
+        Arc::make_mut(&mut expanded.spec).container = Some(container);
+        Ok(Assignment {
+            attachments: self.attachments(task),
+            task: Arc::new(expanded),
+            node,
+            secrets,
+            configs,
+        })
+    }
+}
+
+/// Where a task's ingress ports answer, when its networks and not its executor decide that: every
+/// such port at the task's first address.
+#[must_use]
+pub fn endpoints(task: &Task, addresses: &[IpAddr]) -> Vec<TaskEndpoint> {
+    let ports = task.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+    let ingress = ports.filter(|port| port.publish_mode == PublishMode::Ingress);
+    let at = |address: &IpAddr| {
+        let endpoint = |port: &swarm_core::model::PortConfig| TaskEndpoint {
+            target_port: port.target_port,
+            protocol: port.protocol,
+            address: SocketAddr::new(*address, port.target_port).to_string(),
+            ..Default::default()
+        };
+        ingress.map(endpoint).collect()
+    };
+    addresses.first().map(at).unwrap_or_default()
+}

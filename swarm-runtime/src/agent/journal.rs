@@ -1,0 +1,165 @@
+//! What survives a restart of the agent: one file for each task.
+//!
+//! A file is replaced as a whole (written aside, synchronised, renamed), so that a crash leaves
+//! the old or the new one. Files are readable by their owner alone: environment variables hold
+//! passwords, whatever one says.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use super::state::{Entry, Record};
+
+/// The journal of an agent; without a directory it keeps nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Journal {
+    dir: Option<PathBuf>,
+}
+
+impl Journal {
+    /// A journal in a directory, which is made if it does not exist.
+    ///
+    /// # Errors
+    /// When the directory cannot be made.
+    pub fn open(dir: impl Into<PathBuf>) -> io::Result<Self> {
+        let dir = dir.into();
+        fs::create_dir_all(&dir)?;
+        Ok(Self { dir: Some(dir) })
+    }
+
+    /// A journal that keeps nothing: every restart begins anew.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Every record. A file that cannot be read is set aside with a warning, and its task counts
+    /// as not journaled: one bad file must not keep the node down.
+    ///
+    /// # Errors
+    /// When the directory cannot be listed.
+    pub fn load(&self) -> io::Result<Vec<Record>> {
+        let Some(dir) = &self.dir else { return Ok(Vec::new()) };
+        let mut records = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match read(&path) {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "unreadable journal entry set aside");
+                    fs::rename(&path, path.with_extension("unreadable"))?;
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// Writes changes down; they are durable when it returns.
+    ///
+    /// # Errors
+    /// The first that could not be written; later ones were not tried.
+    pub fn apply(&self, entries: &[Entry]) -> io::Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        for entry in entries {
+            match entry {
+                Entry::Put(record) => write(&dir.join(format!("{}.json", record.task.id)), record)?,
+                Entry::Forget(task) => match fs::remove_file(dir.join(format!("{task}.json"))) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                },
+            }
+        }
+        // One synchronisation of the directory covers every rename and removal above.
+        File::open(dir)?.sync_all()
+    }
+
+    /// Forgets everything.
+    ///
+    /// # Errors
+    /// When the directory cannot be emptied.
+    pub fn clear(&self) -> io::Result<()> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        for entry in fs::read_dir(dir)? {
+            fs::remove_file(entry?.path())?;
+        }
+        File::open(dir)?.sync_all()
+    }
+}
+
+fn read(path: &Path) -> io::Result<Record> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+fn write(path: &Path, record: &Record) -> io::Result<()> {
+    let aside = path.with_extension("tmp");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&aside)?;
+    file.write_all(&serde_json::to_vec(record)?)?;
+    file.sync_all()?;
+    fs::rename(aside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use swarm_core::id::IdSource;
+    use swarm_core::model::{Task, TaskState, TaskStatus};
+    use swarm_core::time::Timestamp;
+
+    use super::*;
+
+    fn record(seed: u64) -> Record {
+        let task = Task { id: IdSource::seeded(seed).next(), slot: 3, ..Default::default() };
+        Record {
+            task: Arc::new(task),
+            status: TaskStatus::new(TaskState::Running, Timestamp::from_secs(9), "started"),
+            addresses: vec![[10, 0, 0, 7].into()],
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_what_was_forgotten_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path().join("tasks")).unwrap();
+        let (one, other) = (record(1), record(2));
+        let put = |record: &Record| Entry::Put(Box::new(record.clone()));
+        journal.apply(&[put(&one), put(&other)]).unwrap();
+        journal.apply(&[Entry::Forget(other.task.id), Entry::Forget(other.task.id)]).unwrap();
+        let again = Journal::open(dir.path().join("tasks")).unwrap();
+        assert_eq!(again.load().unwrap(), [one]);
+        again.clear().unwrap();
+        assert_eq!(again.load().unwrap(), []);
+    }
+
+    #[test]
+    fn a_bad_file_is_set_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        let good = record(1);
+        journal.apply(&[Entry::Put(Box::new(good.clone()))]).unwrap();
+        fs::write(dir.path().join("bad.json"), b"{\"task\":").unwrap();
+        assert_eq!(journal.load().unwrap(), std::slice::from_ref(&good));
+        assert!(dir.path().join("bad.unreadable").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_reads_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(dir.path()).unwrap();
+        let record = record(1);
+        let path = dir.path().join(format!("{}.json", record.task.id));
+        journal.apply(&[Entry::Put(Box::new(record))]).unwrap();
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
