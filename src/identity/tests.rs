@@ -1,3 +1,5 @@
+//! Certificates, their files and their renewal.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -217,4 +219,65 @@ fn nothing_prints_a_key() {
         assert!(!shown.contains(line));
     }
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
+}
+
+/// An authority that refuses the first attempt, and reports each.
+struct Moody {
+    authority: Authority,
+    identity: Identity,
+    attempts: tokio::sync::mpsc::UnboundedSender<u32>,
+    count: std::sync::atomic::AtomicU32,
+}
+
+#[async_trait::async_trait]
+impl renew::Renewal for Moody {
+    async fn renew(&self, csr: String) -> Result<String, crate::error::ApiError> {
+        let count = self.count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.attempts.send(count).unwrap();
+        if count == 0 {
+            return Err(IdentityError::NoSigningKey.into());
+        }
+        Ok(self.authority.issue(&csr, &self.identity, 90 * DAY, SystemClock.now()).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_renewer_keeps_the_old_certificate_until_it_has_a_new_one_on_disk_and_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::create(SystemClock.now()).unwrap();
+    let identity = somebody(NodeRole::Worker);
+    let promoted = Identity { role: NodeRole::Manager, ..identity };
+    let KeyRequest { key, csr } = KeyRequest::generate().unwrap();
+    let pem = authority.issue(&csr, &identity, 90 * DAY, SystemClock.now()).unwrap();
+    let old = NodeIdentity::new(authority.root().clone(), pem, key).unwrap();
+    old.save(dir.path()).unwrap();
+    let credentials = Credentials::new(old.clone()).unwrap();
+    let (attempts, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let now = std::sync::Arc::new(tokio::sync::Notify::new());
+    let (renewed, mut told) = tokio::sync::watch::channel(identity);
+    let count = Default::default();
+    let renewer = renew::Renewer {
+        credentials: credentials.clone(),
+        dir: dir.path().to_owned(),
+        renewal: std::sync::Arc::new(Moody { authority, identity: promoted, attempts, count }),
+        clock: std::sync::Arc::new(SystemClock),
+        now: now.clone(),
+        renewed,
+    };
+    let cancel = tokio_util::sync::CancellationToken::new();
+    let running = tokio::spawn(renewer.run(cancel.clone()));
+
+    now.notify_one();
+    assert_eq!(seen.recv().await, Some(0));
+    assert_eq!(credentials.node().certificate_pem(), old.certificate_pem());
+    now.notify_one();
+    assert_eq!(seen.recv().await, Some(1));
+    told.changed().await.unwrap();
+    assert_eq!(*told.borrow(), promoted);
+    assert_eq!(credentials.identity(), promoted);
+    let kept = NodeIdentity::load(dir.path()).unwrap().unwrap();
+    assert_eq!(kept.certificate_pem(), credentials.node().certificate_pem());
+    assert_ne!(kept.key().expose(), old.key().expose(), "each certificate has a key of its own");
+    cancel.cancel();
+    running.await.unwrap();
 }

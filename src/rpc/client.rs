@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http::uri::PathAndQuery;
@@ -27,7 +26,6 @@ use super::message::{Empty, IssueRequest, Issued, Managers, RenewRequest, RootCe
 use super::status::{from_status, unreachable};
 use super::{MAX_FROM_MANAGER, MAX_FROM_NODE};
 use crate::error::{ApiError, Code};
-use crate::identity::renew::Renewal;
 use crate::identity::tls::{bootstrap_config, joining_config};
 use crate::identity::{
     Credentials, IdentityError, JoinToken, KeyRequest, MANAGER_NAME, NodeIdentity, RootDigest,
@@ -177,14 +175,6 @@ async fn within<F: Future>(limit: Duration, future: F) -> Result<F::Output, ApiE
     timed.map_err(|_| {
         ApiError::rpc(Code::Unavailable, format!("the manager did not answer within {limit:?}"))
     })
-}
-
-/// Renews through a manager.
-#[async_trait]
-impl Renewal for ManagerClient {
-    async fn renew(&self, csr: String) -> Result<String, ApiError> {
-        Self::renew(self, csr).await.map(|issued| issued.certificate)
-    }
 }
 
 /// Fetches the root certificate from whoever answers, and believes it only if it has the digest

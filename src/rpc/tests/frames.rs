@@ -1,3 +1,5 @@
+//! Frames, bytes and protocols that no client of ours sends: refused in words, and harmless.
+
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use swarm_core::model::TaskStatus;

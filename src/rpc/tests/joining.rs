@@ -1,3 +1,5 @@
+//! Who may join, and what a joining node can and cannot decide.
+
 use swarm_core::model::{NodeRole, SecretBytes};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What a certificate opens, and what it does not.
+
 use swarm_core::model::BlacklistedCertificate;
 
 use super::*;
