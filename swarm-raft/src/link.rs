@@ -1,0 +1,189 @@
+//! How managers reach each other: [`RaftLink`], one method that carries a message to a peer and
+//! its answer back. What the bytes mean is this crate's business ([`wire`](crate::wire)); how they
+//! travel, and who may send them, is the link's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::store::RaftStore;
+
+/// Another member of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id among the members; never used again once it was removed.
+    pub raft_id: u64,
+    /// Where it listens.
+    pub address: String,
+}
+
+/// What a message is about: a link may give each kind a connection, a priority or a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum MessageKind {
+    /// Entries of the log, or a heartbeat.
+    Append,
+    /// A request to vote.
+    Vote,
+    /// The question whether a request to vote would be granted.
+    PreVote,
+    /// A part of a snapshot.
+    Snapshot,
+    /// The request to take the lead.
+    Transfer,
+    /// The question up to where a follower has to read.
+    ReadIndex,
+}
+
+impl MessageKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Append, Self::Vote, Self::PreVote, Self::Snapshot, Self::Transfer, Self::ReadIndex];
+
+    /// Its name, for routes and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Vote => "vote",
+            Self::PreVote => "pre_vote",
+            Self::Snapshot => "snapshot",
+            Self::Transfer => "transfer",
+            Self::ReadIndex => "read_index",
+        }
+    }
+}
+
+/// A message from one manager to another. Bodies hold secrets in the clear: a link that leaves
+/// the process must encrypt and authenticate. A body has at most a few MiB.
+#[derive(Clone)]
+pub struct Message {
+    /// What it is about.
+    pub kind: MessageKind,
+    /// Its bytes, opaque to the link.
+    pub body: Bytes,
+}
+
+/// Carries messages between managers.
+///
+/// # The contract
+///
+/// Messages may be lost, late, repeated or reordered; raft copes. An answer must be the answer to
+/// its own message. The receiving side hands every message, whose sender it has authenticated as a
+/// manager, to [`RaftStore::receive`].
+#[async_trait]
+pub trait RaftLink: Send + Sync + 'static {
+    /// Brings a message to a peer and its answer back. The caller sets the time limit.
+    ///
+    /// # Errors
+    /// [`LinkError`]; raft tries again.
+    ///
+    /// # Cancellation
+    /// Safe: the message may or may not arrive.
+    async fn call(&self, peer: &Peer, message: Message) -> Result<Bytes, LinkError>;
+}
+
+/// Why a message was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// The peer cannot be reached. Raft tries again with pauses.
+    #[error("manager {raft_id} at {address} cannot be reached: {reason}")]
+    Unreachable {
+        /// The peer.
+        raft_id: u64,
+        /// Where it was looked for.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// The peer cannot answer, for example because it stops.
+    #[error("the manager cannot answer: {0}")]
+    Refused(String),
+    /// The bytes are not a message of a version that this one knows.
+    #[error("the message cannot be read: {0}")]
+    Malformed(String),
+}
+
+/// The link of a manager that has no peers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoPeers;
+
+#[async_trait]
+impl RaftLink for NoPeers {
+    async fn call(&self, peer: &Peer, _: Message) -> Result<Bytes, LinkError> {
+        let Peer { raft_id, address } = peer.clone();
+        let reason = "this manager has no link to others".to_owned();
+        Err(LinkError::Unreachable { raft_id, address, reason })
+    }
+}
+
+/// Managers inside one process that reach each other directly: for tests and for embedders who
+/// run a whole cluster in a process. Connections can be cut, one direction at a time.
+#[derive(Clone, Default)]
+pub struct LocalLinks {
+    shared: Arc<Mutex<Local>>,
+}
+
+#[derive(Default)]
+struct Local {
+    stores: BTreeMap<u64, Weak<RaftStore>>,
+    cut: BTreeSet<(u64, u64)>,
+}
+
+impl LocalLinks {
+    /// The link for the manager with this id, to open its store with.
+    #[must_use]
+    pub fn link(&self, raft_id: u64) -> Arc<dyn RaftLink> {
+        Arc::new(LocalLink { from: raft_id, links: self.clone() })
+    }
+
+    /// Makes an open store reachable; a store with the same id takes an earlier one's place.
+    pub fn join(&self, store: &Arc<RaftStore>) {
+        self.local().stores.insert(store.raft_id(), Arc::downgrade(store));
+    }
+
+    /// Loses every message from one manager to another, answers included, from now on.
+    pub fn cut(&self, from: u64, to: u64) {
+        self.local().cut.insert((from, to));
+    }
+
+    /// Loses nothing any more.
+    pub fn heal(&self) {
+        self.local().cut.clear();
+    }
+
+    fn local(&self) -> std::sync::MutexGuard<'_, Local> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self, from: u64, to: u64) -> Result<Arc<RaftStore>, String> {
+        let local = self.local();
+        if local.cut.contains(&(from, to)) {
+            return Err("the connection is cut".to_owned());
+        }
+        let store = local.stores.get(&to).and_then(Weak::upgrade);
+        store.ok_or_else(|| "no such manager is in this process".to_owned())
+    }
+}
+
+struct LocalLink {
+    from: u64,
+    links: LocalLinks,
+}
+
+#[async_trait]
+impl RaftLink for LocalLink {
+    async fn call(&self, peer: &Peer, message: Message) -> Result<Bytes, LinkError> {
+        let unreachable = |reason| {
+            let Peer { raft_id, address } = peer.clone();
+            LinkError::Unreachable { raft_id, address, reason }
+        };
+        let store = self.links.reach(self.from, peer.raft_id).map_err(unreachable)?;
+        let answer = store.receive(message).await;
+        self.links.reach(peer.raft_id, self.from).map_err(unreachable)?;
+        answer
+    }
+}

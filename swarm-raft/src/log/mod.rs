@@ -1,0 +1,145 @@
+//! The log of one manager: entries and votes, in memory and in segments on disk.
+
+mod open;
+mod replay;
+pub(crate) mod segment;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use crate::disk::Disk;
+use crate::error::OpenError;
+use crate::record::{Base, Record};
+use crate::seal::DataKey;
+use crate::types::LogId;
+use replay::Memory;
+use segment::Segment;
+use writer::{Command, Done, Writer};
+pub(crate) use writer::{Health, Sizes};
+
+/// A handle to the log; clones share it.
+#[derive(Clone)]
+pub(crate) struct Log {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    memory: Mutex<Memory>,
+    /// Absent once the log is closed.
+    commands: Mutex<Option<mpsc::Sender<Command>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    health: Arc<tokio::sync::watch::Sender<Health>>,
+    closing: Arc<AtomicBool>,
+    /// The directory's lock, until the log is closed.
+    lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
+}
+
+impl Log {
+    /// Reads the log in `dir` and begins a new segment. Blocks.
+    pub(crate) fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        key: DataKey,
+        raft_id: u64,
+        sizes: Sizes,
+        lock: Box<dyn Any + Send + Sync>,
+    ) -> Result<Self, OpenError> {
+        let open::Found { memory, mut segments, next } = open::read(&*disk, dir, &key, raft_id)?;
+        let base = Base { raft_id, vote: memory.vote, purged: memory.purged };
+        let segment = Segment::create(&*disk, dir, &key, next, &base, 2 * sizes.reserve)
+            .map_err(OpenError::io("begin", &segment::path(dir, next)))?;
+        segments.push((next, None));
+        let health = Arc::new(tokio::sync::watch::Sender::new(Health::default()));
+        let closing = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
+            disk,
+            dir: dir.to_owned(),
+            key,
+            sizes,
+            segment,
+            segments,
+            base,
+            health: health.clone(),
+            closing: closing.clone(),
+        };
+        let (commands, waiting) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("swarm-raft log".to_owned());
+        let thread = thread.spawn(move || writer.run(&waiting));
+        let thread = thread.map_err(|error| OpenError::Settings(error.to_string()))?;
+        let shared = Shared {
+            memory: Mutex::new(memory),
+            commands: Mutex::new(Some(commands)),
+            thread: Mutex::new(Some(thread)),
+            health,
+            closing,
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// How the disk is, now and from now on.
+    pub(crate) fn health(&self) -> tokio::sync::watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    /// The last entry's id, or that of the last purged one.
+    pub(crate) fn last(&self) -> Option<LogId> {
+        self.memory().last()
+    }
+
+    /// The last entry that is gone because a snapshot covers it.
+    pub(crate) fn purged(&self) -> Option<LogId> {
+        self.memory().purged
+    }
+
+    /// Writes that the log is closed, after everything else, waits for it, and gives the
+    /// directory up.
+    pub(crate) async fn close(&self) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        let sender = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self.shared.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sender) = sender {
+            let command = Command { records: vec![Record::Closed], done: Box::new(|_| {}) };
+            let _ = sender.send(command);
+        }
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        self.shared.health.send_modify(|health| {
+            health.failed.get_or_insert_with(|| "it was shut down".to_owned());
+        });
+        drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.shared.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands records to the writer.
+    fn write(&self, records: Vec<Record>, done: Done) {
+        let commands = self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        let command = Command { records, done };
+        let refused = match &*commands {
+            Some(sender) => sender.send(command).err().map(|refused| refused.0),
+            None => Some(command),
+        };
+        if let Some(command) = refused {
+            (command.done)(Err(io::Error::other("the log is closed")));
+        }
+    }
+
+    /// Hands records to the writer and waits until they are durable.
+    async fn write_and_wait(&self, records: Vec<Record>) -> io::Result<()> {
+        let (done, result) = tokio::sync::oneshot::channel();
+        self.write(records, Box::new(move |result| drop(done.send(result))));
+        result.await.unwrap_or_else(|_| Err(io::Error::other("the log's writer has ended")))
+    }
+}

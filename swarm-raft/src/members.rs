@@ -1,0 +1,173 @@
+//! The members of the group: who they are, and how they change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::time::Duration;
+
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::{BasicNode, ChangeMembers};
+use openraft_rt::WatchReceiver as _;
+use swarm_core::store::{Leadership, Store as _};
+
+use crate::error::MemberError;
+use crate::link::Peer;
+use crate::store::RaftStore;
+use crate::types::Types;
+
+/// How long a change of members may take: a new one has to be brought up to date first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A member of the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who and where.
+    pub peer: Peer,
+    /// Whether it votes; one that is being brought up to date does not yet.
+    pub voter: bool,
+}
+
+/// What this manager knows of the group. Not linearizable: for people and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RaftStatus {
+    /// The present term.
+    pub term: u64,
+    /// The leader's id, if there is one.
+    pub leader: Option<u64>,
+    /// The index of the last entry in the log.
+    pub last_log_index: Option<u64>,
+    /// The index of the last entry that was applied.
+    pub applied_index: Option<u64>,
+    /// The index of the last entry in the snapshot.
+    pub snapshot_index: Option<u64>,
+    /// The index of the last entry that was purged from the log.
+    pub purged_index: Option<u64>,
+    /// Every member, in order of their ids.
+    pub members: Vec<Member>,
+}
+
+impl RaftStore {
+    /// Makes this manager, which listens at `address`, the first and only member of a new group,
+    /// and returns once it leads. Succeeds at once where it is a member with that address already.
+    ///
+    /// # Errors
+    /// [`MemberError::Initialized`] when it is part of another group.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves the outcome unknown; call again.
+    pub async fn initialize(&self, address: &str) -> Result<(), MemberError> {
+        let node = BasicNode { addr: address.to_owned() };
+        match self.raft.initialize(BTreeMap::from([(self.raft_id(), node)])).await {
+            Ok(()) => {}
+            Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {
+                let own = Peer { raft_id: self.raft_id(), address: address.to_owned() };
+                let known = self.status().members.iter().any(|member| member.peer == own);
+                return if known { Ok(()) } else { Err(MemberError::Initialized) };
+            }
+            Err(RaftError::APIError(error)) => return Err(MemberError::Refused(error.to_string())),
+            Err(RaftError::Fatal(fatal)) => return Err(MemberError::Stopped(fatal.to_string())),
+        }
+        let mut leadership = self.leadership();
+        let leads = leadership.wait_for(|now| matches!(now, Leadership::Leader(_)));
+        match tokio::time::timeout(PATIENCE, leads).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) => Err(MemberError::Stopped("it is shutting down".to_owned())),
+            Err(_) => Err(MemberError::Timeout),
+        }
+    }
+
+    /// Whether this manager is or was part of a group.
+    ///
+    /// # Errors
+    /// [`MemberError::Stopped`].
+    pub async fn is_initialized(&self) -> Result<bool, MemberError> {
+        let initialized = self.raft.is_initialized().await;
+        initialized.map_err(|fatal| MemberError::Stopped(fatal.to_string()))
+    }
+
+    /// What this manager knows of the group.
+    #[must_use]
+    pub fn status(&self) -> RaftStatus {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let members = metrics.membership_config.nodes().map(|(id, node)| Member {
+            peer: Peer { raft_id: *id, address: node.addr.clone() },
+            voter: voters.contains(id),
+        });
+        RaftStatus {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_log_index: metrics.last_log_index,
+            applied_index: metrics.last_applied.map(|id| id.index),
+            snapshot_index: metrics.snapshot.map(|id| id.index),
+            purged_index: metrics.purged.map(|id| id.index),
+            members: members.collect(),
+        }
+    }
+
+    /// Admits a manager, whose store is open and empty: brings it up to date, then lets it vote.
+    ///
+    /// # Errors
+    /// [`MemberError`]; after [`MemberError::Timeout`] it may be a member that does not vote.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves the outcome unknown; call again.
+    pub async fn add_member(&self, peer: &Peer) -> Result<(), MemberError> {
+        let node = BasicNode { addr: peer.address.clone() };
+        bounded(self.raft.add_learner(peer.raft_id, node, true)).await?;
+        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([peer.raft_id]));
+        bounded(self.raft.change_membership(voters, true)).await
+    }
+
+    /// Removes a manager from the group. One that is not a member is not an error.
+    ///
+    /// # Errors
+    /// [`MemberError::Refused`] for the last voter.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves the outcome unknown; call again.
+    pub async fn remove_member(&self, raft_id: u64) -> Result<(), MemberError> {
+        let members = self.status().members;
+        let Some(member) = members.iter().find(|member| member.peer.raft_id == raft_id) else {
+            return Ok(());
+        };
+        let ids = BTreeSet::from([raft_id]);
+        let change = if member.voter {
+            ChangeMembers::RemoveVoters(ids)
+        } else {
+            ChangeMembers::RemoveNodes(ids)
+        };
+        bounded(self.raft.change_membership(change, false)).await
+    }
+
+    /// Asks another voter to take the lead, and returns once this manager does not lead any more.
+    ///
+    /// # Errors
+    /// [`MemberError::Timeout`] when it still leads after two election timeouts.
+    ///
+    /// # Cancellation
+    /// Safe: the transfer may or may not happen.
+    pub async fn transfer_leadership(&self, to: u64) -> Result<(), MemberError> {
+        let triggered = self.raft.trigger().transfer_leader(to).await;
+        triggered.map_err(|fatal| MemberError::Stopped(fatal.to_string()))?;
+        let mut leadership = self.leadership();
+        let lost = leadership.wait_for(|now| !matches!(now, Leadership::Leader(_)));
+        let lost = tokio::time::timeout(2 * self.config.election, lost).await;
+        lost.map(drop).map_err(|_| MemberError::Timeout)
+    }
+}
+
+async fn bounded<T>(
+    change: impl Future<Output = Result<T, RaftError<Types, ClientWriteError<Types>>>>,
+) -> Result<(), MemberError> {
+    let changed = tokio::time::timeout(PATIENCE, change).await;
+    match changed.map_err(|_| MemberError::Timeout)? {
+        Ok(_) => Ok(()),
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => Err(forward
+            .leader_node
+            .map_or(MemberError::NoLeader, |leader| MemberError::NotLeader(leader.addr))),
+        Err(RaftError::APIError(error)) => Err(MemberError::Refused(error.to_string())),
+        Err(RaftError::Fatal(fatal)) => Err(MemberError::Stopped(fatal.to_string())),
+    }
+}
