@@ -4,6 +4,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::index::Kind;
@@ -15,10 +16,21 @@ use crate::model::{
 };
 use crate::time::Timestamp;
 
+/// An object in its place. Rows are equal when they are the same object, not when their objects
+/// look alike: comparing two versions of a table must not look into what they share.
+#[derive(Clone)]
+struct Row<T>(Arc<T>);
+
+impl<T> PartialEq for Row<T> {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// The rows of one kind of object, ordered by id, with an index of their names.
 #[derive(Clone)]
 pub struct Table<T: Kind> {
-    rows: OrdMap<Id<T>, Arc<T>>,
+    rows: OrdMap<Id<T>, Row<T>>,
     names: OrdMap<Arc<str>, Id<T>>,
 }
 
@@ -32,18 +44,31 @@ impl<T: Kind> Table<T> {
     /// The object with this id. O(log n).
     #[must_use]
     pub fn get(&self, id: Id<T>) -> Option<&Arc<T>> {
-        self.rows.get(&id)
+        self.rows.get(&id).map(|row| &row.0)
     }
 
     /// The object with exactly this name. O(log n).
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Arc<T>> {
-        self.rows.get(self.names.get(name)?)
+        self.get(*self.names.get(name)?)
     }
 
     /// Every object, in order of id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.rows.values()
+        self.rows.values().map(|row| &row.0)
+    }
+
+    /// What was written between another version of this table and this one: each object before
+    /// and after, in order of id. O(changes · log n) where one version came from the other.
+    pub fn changes_since<'a>(
+        &'a self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (Option<&'a Arc<T>>, Option<&'a Arc<T>>)> {
+        other.rows.diff(&self.rows).map(|item| match item {
+            DiffItem::Add(_, new) => (None, Some(&new.0)),
+            DiffItem::Update { old, new } => (Some(&old.1.0), Some(&new.1.0)),
+            DiffItem::Remove(_, old) => (Some(&old.0), None),
+        })
     }
 
     /// Every object whose id starts with `prefix`, in order of id. O(log n) to the first.
@@ -54,7 +79,7 @@ impl<T: Kind> Table<T> {
             .into_iter()
             .flat_map(|first| self.rows.range(first..))
             .take_while(move |(id, _)| id.as_str().starts_with(prefix))
-            .map(|(_, object)| object)
+            .map(|(_, row)| &row.0)
     }
 
     /// How many.
@@ -87,7 +112,7 @@ impl<T: Kind> Table<T> {
             }
         }
         match (new, old) {
-            (Some(new), _) => self.rows.insert(new.id(), new.clone()),
+            (Some(new), _) => self.rows.insert(new.id(), Row(new.clone())),
             (None, Some(old)) => self.rows.remove(&old.id()),
             (None, None) => None,
         };

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::id::IdSource;
 use crate::model::{
-    NetworkAttachment, NetworkAttachmentConfig, NetworkId, NodeId, Service, ServiceId, Task,
+    NetworkAttachment, NetworkAttachmentConfig, NetworkId, Node, NodeId, Service, ServiceId, Task,
     TaskId, TaskState, TaskStatus, Version,
 };
 use crate::time::Timestamp;
@@ -262,4 +262,42 @@ fn a_batch_survives_its_json() {
     let batch = Batch { at: NOW, epoch: Some(Epoch(4)), changes };
     let json = serde_json::to_vec(&batch).unwrap();
     assert_eq!(serde_json::from_slice::<Batch>(&json).unwrap(), batch);
+}
+
+#[test]
+fn two_versions_of_a_table_tell_what_was_written_between_them() {
+    let mut ids = IdSource::seeded(5);
+    let mut view = Snapshot::default();
+    let mut nodes: Vec<Node> =
+        (0..200).map(|_| Node { id: ids.next(), ..Node::default() }).collect();
+    for node in &nodes {
+        view.stage(Change::create(node.clone()), Timestamp::ZERO).unwrap();
+    }
+    let before = view.clone();
+    assert_eq!(view.nodes.changes_since(&before.nodes).count(), 0);
+    nodes.sort_by_key(|node| node.id);
+    let (gone, edited, same) = (nodes[7].id, &mut nodes[100].clone(), nodes[150].clone());
+    edited.spec.name = "edited".to_owned();
+    let added = Node { id: ids.next(), ..Node::default() };
+    for change in [
+        Change::remove(gone),
+        Change::update(edited.clone()),
+        Change::update(same.clone()),
+        Change::create(added.clone()),
+    ] {
+        view.stage(change, Timestamp::ZERO).unwrap();
+    }
+    let mut changes: Vec<_> = (view.nodes.changes_since(&before.nodes))
+        .map(|(old, new)| (old.map(|old| old.id), new.map(|new| new.id)))
+        .collect();
+    // Objects that were written without a difference count as written.
+    let mut expected = vec![
+        (Some(gone), None),
+        (Some(edited.id), Some(edited.id)),
+        (Some(same.id), Some(same.id)),
+        (None, Some(added.id)),
+    ];
+    changes.sort();
+    expected.sort();
+    assert_eq!(changes, expected);
 }

@@ -33,7 +33,14 @@ pub struct NodeLoad {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Generic {
     discrete: i64,
-    named: Vec<String>,
+    /// How many tasks hold each name that the node reports: none or one.
+    named: BTreeMap<String, u32>,
+}
+
+impl Generic {
+    fn free_names(&self) -> impl Iterator<Item = &String> {
+        self.named.iter().filter(|(_, holders)| **holders == 0).map(|(name, _)| name)
+    }
 }
 
 /// What a task takes from a node beside its place in the counts.
@@ -47,17 +54,28 @@ impl Loads {
     #[must_use]
     pub fn of(view: &Snapshot) -> Self {
         let mut loads = Self::default();
-        for node in view.nodes.iter() {
-            loads.0.insert(node.id, NodeLoad::empty(node.clone()));
-        }
-        for task in view.tasks.iter() {
-            loads.add(task);
-        }
+        loads.follow(&Snapshot::default(), view);
         loads
     }
 
-    /// Puts a node in place, or in the place of its former self: O(tasks on it).
-    pub fn put_node(&mut self, node: &Arc<Node>, view: &Snapshot) {
+    /// Turns the loads of one view into those of another: O(changes) where one view came from
+    /// the other.
+    pub fn follow(&mut self, from: &Snapshot, to: &Snapshot) {
+        // Nodes that change are added up anew from the old tasks; then the tasks follow.
+        for (old, new) in to.nodes.changes_since(&from.nodes) {
+            match (old, new) {
+                (_, Some(node)) => self.put_node(node, from),
+                (Some(node), None) => self.remove_node(node.id),
+                (None, None) => {}
+            }
+        }
+        for (old, new) in to.tasks.changes_since(&from.tasks) {
+            old.into_iter().for_each(|task| self.remove(task));
+            new.into_iter().for_each(|task| self.add(task));
+        }
+    }
+
+    fn put_node(&mut self, node: &Arc<Node>, view: &Snapshot) {
         let mut load = NodeLoad::empty(node.clone());
         view.tasks_on(node.id).filter(|task| occupies(task)).for_each(|task| {
             load.add(&Share { task, claims: &task.generic_resources });
@@ -65,20 +83,19 @@ impl Loads {
         self.0.insert(node.id, load);
     }
 
-    /// Forgets a node.
-    pub fn remove_node(&mut self, node: NodeId) {
+    fn remove_node(&mut self, node: NodeId) {
         self.0.remove(&node);
     }
 
     /// Counts a task on its node, if it takes something there.
-    pub fn add(&mut self, task: &Task) {
+    fn add(&mut self, task: &Task) {
         if let Some(load) = self.holder(task) {
             load.add(&Share { task, claims: &task.generic_resources });
         }
     }
 
     /// Takes a task that was counted off its node.
-    pub fn remove(&mut self, task: &Task) {
+    fn remove(&mut self, task: &Task) {
         if let Some(load) = self.holder(task) {
             load.remove(&Share { task, claims: &task.generic_resources });
         }
@@ -122,7 +139,7 @@ impl NodeLoad {
                 generic.entry(discrete.kind).or_default().discrete += discrete.value;
             }
             if let Some(named) = resource.named {
-                generic.entry(named.kind).or_default().named.push(named.value);
+                generic.entry(named.kind).or_default().named.insert(named.value, 0);
             }
         }
         Self {
@@ -191,14 +208,14 @@ impl NodeLoad {
             return (*value <= free.discrete).then(|| vec![wanted.clone()]);
         }
         let count = usize::try_from(*value).ok()?;
-        let names = free.named.get(..count)?.iter();
-        Some(names.map(|name| named(kind, name)).collect())
+        let names: Vec<_> = free.free_names().take(count).map(|name| named(kind, name)).collect();
+        (names.len() == count).then_some(names)
     }
 
     fn choose_named(&self, wanted: &GenericResource) -> Option<Vec<GenericResource>> {
         let NamedResource { kind, value, .. } = wanted.named.as_ref()?;
         let free = self.generic.get(kind)?;
-        free.named.contains(value).then(|| vec![wanted.clone()])
+        (free.named.get(value) == Some(&0)).then(|| vec![wanted.clone()])
     }
 
     pub(super) fn add(&mut self, share: &Share<'_>) {
@@ -238,13 +255,10 @@ impl NodeLoad {
             free.discrete -= sign * discrete.value;
         }
         if let Some(named) = &claim.named
-            && let Some(free) = self.generic.get_mut(&named.kind)
+            && let Some(kind) = self.generic.get_mut(&named.kind)
+            && let Some(holders) = kind.named.get_mut(&named.value)
         {
-            free.named.retain(|name| *name != named.value);
-            if sign < 0 {
-                free.named.push(named.value.clone());
-                free.named.sort();
-            }
+            *holders = holders.saturating_add_signed(if sign > 0 { 1 } else { -1 });
         }
     }
 }

@@ -23,4 +23,6 @@ pub use strategy::{Candidate, Strategy};
 use swarm_core::scheduler::Scheduler;
 
 #[cfg(test)]
+mod law_tests;
+#[cfg(test)]
 mod tests;

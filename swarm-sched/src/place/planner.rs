@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use swarm_core::control::{Ctx, Key, Plan, Planner};
-use swarm_core::model::{ServiceId, Task, TaskId, TaskState, TaskStatus, Version};
+use swarm_core::model::{ServiceId, Task, TaskId, TaskState, TaskStatus};
 use swarm_core::scheduler::{Placed, PlacementView, Placements, Scheduler};
 use swarm_core::store::{Change, Event, Object, Snapshot};
 use swarm_core::time::Timestamp;
@@ -48,7 +48,7 @@ impl Place {
         if owner.is_none() && !service.is_nil() {
             return;
         }
-        for tasks in groups(&run.view, service).into_values() {
+        for tasks in groups(&run.view, service) {
             run.stage(ctx.now);
             let service = owner.as_ref();
             let asked = PlacementView { snapshot: &run.view, service, tasks: &tasks };
@@ -167,18 +167,30 @@ fn waiting_services(view: &Snapshot) -> Vec<ServiceId> {
     services
 }
 
-/// A service's waiting tasks by version of the specification, in order of slot. Tasks of no
-/// service have nothing in common: each is a group.
-fn groups(view: &Snapshot, service: ServiceId) -> BTreeMap<(Version, TaskId), Vec<Arc<Task>>> {
-    let mut groups: BTreeMap<_, Vec<Arc<Task>>> = BTreeMap::new();
+/// A service's waiting tasks, those that ask for the same together, in order of slot: the tasks
+/// of one version of the specification, or of no service, those that are attached alike.
+fn groups(view: &Snapshot, service: ServiceId) -> Vec<Vec<Arc<Task>>> {
+    let alike = |a: &Task, b: &Task| {
+        a.spec_version == b.spec_version
+            && (!service.is_nil() || (a.spec == b.spec && same_networks(a, b)))
+    };
+    let mut groups: Vec<Vec<Arc<Task>>> = Vec::new();
     for task in view.tasks_unassigned_of(service).filter(|task| is_waiting(task)) {
-        let alone = if service.is_nil() { task.id } else { TaskId::NIL };
-        groups.entry((task.spec_version, alone)).or_default().push(task.clone());
+        match groups.iter_mut().find(|group| alike(&group[0], task)) {
+            Some(group) => group.push(task.clone()),
+            None => groups.push(vec![task.clone()]),
+        }
     }
-    for tasks in groups.values_mut() {
+    for tasks in &mut groups {
         tasks.sort_by_key(|task| (task.slot, task.id));
     }
+    groups.sort_by_key(|tasks| (tasks[0].spec_version, tasks[0].id));
     groups
+}
+
+fn same_networks(a: &Task, b: &Task) -> bool {
+    let ids = |task: &Task| task.networks.iter().map(|place| place.network.id).collect::<Vec<_>>();
+    ids(a) == ids(b)
 }
 
 /// What to write about a scheduler's answer; nothing about a refusal that stands there already.

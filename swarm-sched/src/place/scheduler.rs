@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use swarm_core::control::Ctx;
@@ -26,6 +26,9 @@ const FAILURE_MEMORY: Duration = Duration::from_secs(5 * 60);
 #[derive(Default)]
 pub struct FilterScheduler<S> {
     strategy: S,
+    /// The loads of the view that was asked about last, so that the next one, which came from it,
+    /// costs only what changed. Derived from that view alone: answers do not depend on it.
+    last: Mutex<(Snapshot, Loads)>,
 }
 
 /// Swarm's own scheduler.
@@ -35,7 +38,7 @@ impl<S: Strategy> FilterScheduler<S> {
     /// A scheduler that ranks by this strategy.
     #[must_use]
     pub fn new(strategy: S) -> Self {
-        Self { strategy }
+        Self { strategy, last: Mutex::default() }
     }
 }
 
@@ -43,7 +46,9 @@ impl<S: Strategy> Scheduler for FilterScheduler<S> {
     fn place(&self, view: &PlacementView<'_>, ctx: &mut Ctx<'_>) -> Placements {
         let mut answer = Placements::default();
         let Some(first) = view.tasks.first() else { return answer };
-        let mut loads = Loads::of(view.snapshot);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (seen, mut loads) = std::mem::take(&mut *last);
+        loads.follow(&seen, view.snapshot);
         let demand = Demand::of(first, view.snapshot);
         let (bound, free): (Vec<_>, Vec<_>) =
             view.tasks.iter().partition(|task| task.node_id.is_some());
