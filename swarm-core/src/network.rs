@@ -1,5 +1,7 @@
 //! The [`NetworkDriver`]: how tasks reach each other and are reached.
 
+mod overlay;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use crate::model::{
     Driver, IpamOptions, Labels, Network, NetworkId, NetworkSpec, NodeId, PortProtocol, ServiceId,
     TaskId,
 };
+
+pub use overlay::{OVERLAY, VXLAN_ID, allocate_overlay};
 
 /// A task's place in one network, as its node needs it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,4 +2,5 @@
 //! own; ours do. A suite panics with a sentence that names the broken promise.
 
 pub mod executor;
+pub mod network;
 pub mod store;

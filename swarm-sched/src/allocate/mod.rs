@@ -5,13 +5,12 @@
 
 mod desk;
 pub mod ipam;
-mod overlay;
 mod planner;
 pub mod ports;
 
-pub use overlay::{OVERLAY, VXLAN_ID, allocate_overlay};
 pub use planner::Allocate;
 pub use ports::{PortConflict, port_conflict};
+pub use swarm_core::network::{OVERLAY, VXLAN_ID, allocate_overlay};
 
 use self::ipam::Cidr;
 

@@ -8,11 +8,10 @@ use swarm_core::control::{Ctx, Key, Plan, Planner};
 use swarm_core::model::{
     Endpoint, Network, NetworkId, NetworkSpec, Service, ServiceId, Task, TaskState, TaskStatus,
 };
-use swarm_core::network::{Allocation, InUse, NetError, NetworkDriver};
+use swarm_core::network::{Allocation, InUse, NetError, NetworkDriver, OVERLAY, allocate_overlay};
 use swarm_core::store::{Change, Event, Object, Snapshot};
 
 use super::desk::{Desk, holds_addresses};
-use super::overlay::{OVERLAY, allocate_overlay};
 use super::{Stall, ipam};
 use crate::place::load::is_active;
 

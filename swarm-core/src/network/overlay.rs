@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use swarm_core::model::{Driver, NetworkSpec};
-use swarm_core::network::{Allocation, InUse, NetError};
+use super::{Allocation, InUse, NetError};
+use crate::model::{Driver, NetworkSpec};
 
 /// The name of the default driver.
 pub const OVERLAY: &str = "overlay";
@@ -15,7 +15,7 @@ const FIRST: u32 = 4096;
 const LAST: u32 = (1 << 24) - 1;
 
 /// The manager's side of an overlay driver: the identifier that the specification asks for, else
-/// the lowest free one. Drivers that carry overlays call it from their `allocate`.
+/// the lowest free one. The allocator calls it, and drivers that carry overlays from their `allocate`.
 ///
 /// # Errors
 /// [`NetError::Missing`] when the identifier asked for is not one or is taken,
