@@ -120,10 +120,27 @@ async fn a_swarm_is_begun_shown_and_left() {
     assert_has(&cli.fails("swarm leave").await, &["This node is not part of a swarm"]);
 
     let init = cli.ok("swarm init --advertise-addr 10.0.0.9").await;
-    assert_has(&init, &["Swarm initialized: current node (", ") is now a manager.", "docker swarm join --token SWMTKN-1-", " 10.0.0.9:2377"]);
+    assert_has(
+        &init,
+        &[
+            "Swarm initialized: current node (",
+            ") is now a manager.",
+            "docker swarm join --token SWMTKN-1-",
+            " 10.0.0.9:2377",
+        ],
+    );
     assert_has(&cli.fails("swarm init").await, &["This node is already part of a swarm."]);
     let info = cli.ok("info").await;
-    assert_has(&info, &["Swarm: active", "Is Manager: true", "Managers: 1", "Nodes: 3", "Task History Retention Limit: 5"]);
+    assert_has(
+        &info,
+        &[
+            "Swarm: active",
+            "Is Manager: true",
+            "Managers: 1",
+            "Nodes: 3",
+            "Task History Retention Limit: 5",
+        ],
+    );
     let token = cli.ok("swarm join-token -q worker").await;
     assert!(token.starts_with("SWMTKN-1-"), "{token}");
     let rotated = cli.ok("swarm join-token --rotate -q worker").await;
@@ -131,10 +148,16 @@ async fn a_swarm_is_begun_shown_and_left() {
     assert_eq!(token[..60], rotated[..60], "the pinned authority stays");
     assert_has(&cli.ok("swarm update --task-history-limit 3").await, &["Swarm updated."]);
     assert_has(&cli.ok("info").await, &["Task History Retention Limit: 3"]);
-    assert_has(&cli.fails("swarm update --cert-expiry 10m").await, &["minimum certificate expiry time is: 1h0m0s"]);
+    assert_has(
+        &cli.fails("swarm update --cert-expiry 10m").await,
+        &["minimum certificate expiry time is: 1h0m0s"],
+    );
     assert_has(&cli.ok("swarm ca").await, &["root"]);
     assert_has(&cli.fed(&["swarm", "unlock-key"], "").await.err, &["no unlock key is set"]);
-    assert_has(&cli.fails("swarm leave").await, &["Removing the last manager erases all current state of the swarm."]);
+    assert_has(
+        &cli.fails("swarm leave").await,
+        &["Removing the last manager erases all current state of the swarm."],
+    );
     assert_has(&cli.ok("swarm leave --force").await, &["Node left the swarm."]);
     assert_has(&cli.ok("info").await, &["Swarm: inactive"]);
 }
@@ -143,15 +166,27 @@ async fn a_swarm_is_begun_shown_and_left() {
 async fn nodes_are_listed_changed_and_removed() {
     let Some(cli) = Cli::with(FakeNode::alive(3).await).await else { return };
     let nodes = cli.ok("node ls").await;
-    assert_has(&nodes, &["MANAGER STATUS", "manager-1", "worker-2", "Ready", "Active", "Leader", " * "]);
-    assert_has(&cli.ok("node inspect --pretty self").await, &["Hostname:", "manager-1", "Raft Status: Reachable".split(':').next().unwrap()]);
+    assert_has(
+        &nodes,
+        &["MANAGER STATUS", "manager-1", "worker-2", "Ready", "Active", "Leader", " * "],
+    );
+    assert_has(
+        &cli.ok("node inspect --pretty self").await,
+        &["Hostname:", "manager-1", "Raft Status: Reachable".split(':').next().unwrap()],
+    );
     assert_eq!(cli.ok("node update --availability drain worker-1").await.trim(), "worker-1");
     assert_has(&cli.ok("node ls").await, &["Drain"]);
     assert_eq!(cli.ok("node update --label-add zone=a worker-1").await.trim(), "worker-1");
     assert_eq!(cli.ok("node ls -q --filter node.label=zone=a").await.lines().count(), 1);
     assert_has(&cli.fails("node rm worker-2").await, &["is not down and can't be removed"]);
-    assert_has(&cli.fails("node rm manager-1").await, &["It must be demoted to worker before removal"]);
-    assert_has(&cli.fails("node demote manager-1").await, &["attempting to demote the last manager of the swarm"]);
+    assert_has(
+        &cli.fails("node rm manager-1").await,
+        &["It must be demoted to worker before removal"],
+    );
+    assert_has(
+        &cli.fails("node demote manager-1").await,
+        &["attempting to demote the last manager of the swarm"],
+    );
     assert_eq!(cli.ok("node rm --force worker-2").await.trim(), "worker-2");
     assert_eq!(cli.ok("node ls -q").await.lines().count(), 2);
     assert_has(&cli.fails("node inspect worker-2").await, &["node worker-2 not found"]);
@@ -164,12 +199,24 @@ async fn a_service_lives_with_the_progress_display() {
         .ok("service create --name web --replicas 3 --publish 8080:80 --update-monitor 50ms --rollback-monitor 50ms --label tier=front nginx:1")
         .await;
     assert_has(&created, &["verify: Service ", " converged"]);
-    assert_has(&cli.ok("service ls").await, &["web", "replicated", "3/3", "nginx:1", "*:8080->80/tcp"]);
+    assert_has(
+        &cli.ok("service ls").await,
+        &["web", "replicated", "3/3", "nginx:1", "*:8080->80/tcp"],
+    );
     assert_has(&cli.ok("service ps web").await, &["web.1", "web.3", "nginx:1", "Running"]);
     let pretty = cli.ok("service inspect --pretty web").await;
-    assert_has(&pretty, &["Name:\t\tweb", "Replicas:\t3", "Image:\t\tnginx:1", "PublishedPort = 8080"]);
-    assert_has(&cli.fails("service create -d --name web nginx").await, &["name conflicts with an existing object: service web already exists"]);
-    assert_has(&cli.fails("service create -d --name other --publish 8080:80 nginx").await, &["port '8080' is already in use by service 'web' (", ") as an ingress port"]);
+    assert_has(
+        &pretty,
+        &["Name:\t\tweb", "Replicas:\t3", "Image:\t\tnginx:1", "PublishedPort = 8080"],
+    );
+    assert_has(
+        &cli.fails("service create -d --name web nginx").await,
+        &["name conflicts with an existing object: service web already exists"],
+    );
+    assert_has(
+        &cli.fails("service create -d --name other --publish 8080:80 nginx").await,
+        &["port '8080' is already in use by service 'web' (", ") as an ingress port"],
+    );
 
     assert_has(&cli.ok("service scale web=5").await, &["web scaled to 5", "converged"]);
     assert_has(&cli.ok("service logs web").await, &["web.1.", "| out"]);
@@ -177,7 +224,9 @@ async fn a_service_lives_with_the_progress_display() {
     assert_eq!(cli.ok("service rm web").await.trim(), "web");
     assert_has(&cli.fails("service inspect web").await, &["no such service: web"]);
     assert_has(&cli.fails("service ps web").await, &["no such service: web"]);
-    cli.node.until("the service is erased", |view| view.services.is_empty() && view.tasks.is_empty()).await;
+    cli.node
+        .until("the service is erased", |view| view.services.is_empty() && view.tasks.is_empty())
+        .await;
 }
 
 #[tokio::test]
@@ -205,14 +254,28 @@ async fn secrets_configs_and_networks_live() {
     assert!(!secret.contains("aHVzaA") && secret.contains("\"a\": \"b\""), "{secret}");
 
     assert_eq!(cli.ok("network create -d overlay --attachable net1").await.trim().len(), 25);
-    assert_has(&cli.fails("network create -d overlay net1").await, &["network with name net1 already exists"]);
+    assert_has(
+        &cli.fails("network create -d overlay net1").await,
+        &["network with name net1 already exists"],
+    );
     assert_has(&cli.ok("network ls").await, &["net1", "ingress", "overlay", "swarm"]);
-    cli.node.until("the network has its range", |view| view.networks.iter().all(|n| n.ipam.is_some())).await;
-    assert_has(&cli.ok("network inspect net1").await, &["\"Subnet\": \"10.0.", "\"Attachable\": true"]);
+    cli.node
+        .until("the network has its range", |view| view.networks.iter().all(|n| n.ipam.is_some()))
+        .await;
+    assert_has(
+        &cli.ok("network inspect net1").await,
+        &["\"Subnet\": \"10.0.", "\"Attachable\": true"],
+    );
 
     cli.ok("service create --name web --secret s1 --config c1 --network net1 --update-monitor 50ms nginx").await;
-    assert_has(&cli.fails("secret rm s1").await, &["secret 's1' is in use by the following service: web"]);
-    assert_has(&cli.fails("config rm c1").await, &["config 'c1' is in use by the following service: web"]);
+    assert_has(
+        &cli.fails("secret rm s1").await,
+        &["secret 's1' is in use by the following service: web"],
+    );
+    assert_has(
+        &cli.fails("config rm c1").await,
+        &["config 'c1' is in use by the following service: web"],
+    );
     assert_has(&cli.fails("network rm net1").await, &["is in use by service"]);
     cli.ok("service rm web").await;
     assert_eq!(cli.ok("secret rm s1").await.trim(), "s1");
@@ -248,7 +311,16 @@ async fn a_stack_is_deployed_again_and_removed() {
     std::fs::write(cli.dir.path().join("pw"), "hush").expect("a file");
     let deploy = format!("stack deploy --detach=false -c {} shop", file.display());
     let first = cli.ok(&deploy).await;
-    assert_has(&first, &["Creating network shop_front", "Creating secret shop_pw", "Creating config shop_conf", "Creating service shop_web", "converged"]);
+    assert_has(
+        &first,
+        &[
+            "Creating network shop_front",
+            "Creating secret shop_pw",
+            "Creating config shop_conf",
+            "Creating service shop_web",
+            "converged",
+        ],
+    );
     assert_has(&cli.ok("stack ls").await, &["shop", "2"]);
     assert_has(&cli.ok("stack services shop").await, &["shop_web", "2/2", "shop_db", "1/1"]);
     assert_has(&cli.ok("stack ps shop").await, &["shop_web.1", "shop_db.1", "Running"]);
@@ -257,8 +329,15 @@ async fn a_stack_is_deployed_again_and_removed() {
     let after: Vec<_> = cli.node.view().tasks.iter().map(|task| task.id).collect();
     assert_eq!(before, after, "an unchanged stack restarts nothing");
     let removed = cli.ok("stack rm --detach=false shop").await;
-    assert_has(&removed, &["Removing service shop_web", "Removing secret shop_pw", "Removing network shop_front"]);
-    cli.node.until("nothing is left", |view| view.tasks.is_empty() && view.services.is_empty() && view.networks.len() == 1).await;
+    assert_has(
+        &removed,
+        &["Removing service shop_web", "Removing secret shop_pw", "Removing network shop_front"],
+    );
+    cli.node
+        .until("nothing is left", |view| {
+            view.tasks.is_empty() && view.services.is_empty() && view.networks.len() == 1
+        })
+        .await;
     assert_has(&cli.fed(&["stack", "ps", "shop"], "").await.err, &["nothing found in stack: shop"]);
 }
 
@@ -270,7 +349,17 @@ async fn events_are_told_as_they_come_and_afterwards() {
     cli.ok("service scale -d web=2").await;
     cli.ok("service rm web").await;
     let events = cli.ok("events --since 10m --until=-2s --filter type=service").await;
-    assert_has(&events, &["service create", "service update", "replicas.new=2", "replicas.old=1", "service remove", "name=web"]);
+    assert_has(
+        &events,
+        &[
+            "service create",
+            "service update",
+            "replicas.new=2",
+            "replicas.old=1",
+            "service remove",
+            "name=web",
+        ],
+    );
     assert!(!events.contains("network"), "{events}");
     assert_has(&cli.ok("system df").await, &["Containers", "0B"]);
     assert_has(&cli.ok("volume ls").await, &["VOLUME NAME"]);

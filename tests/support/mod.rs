@@ -220,8 +220,7 @@ fn obey(task: &Task) -> Option<Change> {
     if next == task.status.state {
         return None;
     }
-    let container =
-        ContainerStatus { container_id: "c0ffee".into(), pid: 7, ..Default::default() };
+    let container = ContainerStatus { container_id: "c0ffee".into(), pid: 7, ..Default::default() };
     let status = TaskStatus {
         container: Some(container),
         ..TaskStatus::new(next, SystemClock.now(), "started")
