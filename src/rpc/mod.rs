@@ -11,10 +11,13 @@ pub mod client;
 mod codec;
 mod connection;
 mod handler;
+mod link;
 pub mod message;
 pub mod server;
 pub mod service;
 mod status;
+
+pub use link::ManagerLink;
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 mod frames;
 mod joining;
+mod link;
 mod members;
 
 use std::net::SocketAddr;
