@@ -8,7 +8,7 @@ use futures_util::Stream;
 use swarm_core::executor::{LogEntry, LogOptions};
 use swarm_core::model::{ServiceId, Task, TaskId, TaskState};
 use swarm_core::protocol::LogRequest;
-use swarm_core::store::{Snapshot, Store};
+use swarm_core::store::Snapshot;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;

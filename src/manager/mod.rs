@@ -2,8 +2,12 @@
 
 pub mod assign;
 pub mod bootstrap;
+mod builder;
 pub mod control;
+mod deploy;
 pub mod dispatcher;
 pub mod logs;
 pub mod secrets;
 pub mod session;
+
+pub use builder::{Manager, ManagerBuilder};

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use swarm_core::id::IdSource;
 use swarm_core::model::{Node, NodeDescription, NodeId, TaskId, TaskStatus};
@@ -22,6 +24,9 @@ use tracing::{debug, info, warn};
 
 use super::assign::{Affected, AssignmentSet, affected};
 use super::dispatcher::{self, Dispatcher};
+use crate::error::ApiError;
+use crate::identity::Identity;
+use crate::rpc::service::SessionService;
 
 /// How long an agent may take for its first message.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -550,6 +555,22 @@ impl Sessions {
         {
             let _ = link.outbound.try_send(ManagerMessage::CancelLogs(id));
         }
+    }
+}
+
+#[async_trait]
+impl SessionService for Sessions {
+    async fn session(
+        &self,
+        peer: Identity,
+        remote: SocketAddr,
+        inbound: BoxStream<'static, Result<AgentMessage, ApiError>>,
+        outbound: mpsc::Sender<ManagerMessage>,
+    ) {
+        let inbound =
+            inbound.map(Result::ok).take_while(|message| std::future::ready(message.is_some()));
+        let inbound = inbound.filter_map(std::future::ready);
+        self.serve(peer.node, remote, Box::pin(inbound), outbound).await;
     }
 }
 

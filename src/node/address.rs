@@ -8,11 +8,11 @@ use crate::error::{ApiError, Code};
 
 /// One network interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interface {
+pub(super) struct Interface {
     /// Its name.
-    pub name: String,
+    pub(super) name: String,
     /// Its addresses.
-    pub addrs: Vec<IpAddr>,
+    pub(super) addrs: Vec<IpAddr>,
 }
 
 fn refused(text: impl Into<String>) -> ApiError {
@@ -24,7 +24,7 @@ fn refused(text: impl Into<String>) -> ApiError {
 ///
 /// # Errors
 /// With the engine's text, when it is neither.
-pub fn listen(text: &str, interfaces: &[Interface]) -> Result<SocketAddr, ApiError> {
+pub(super) fn listen(text: &str, interfaces: &[Interface]) -> Result<SocketAddr, ApiError> {
     if text.is_empty() {
         return Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), LISTEN_PORT));
     }
@@ -40,7 +40,7 @@ pub fn listen(text: &str, interfaces: &[Interface]) -> Result<SocketAddr, ApiErr
 ///
 /// # Errors
 /// With the engine's text, when it is none, the unspecified address, or the choice is ambiguous.
-pub fn advertise(
+pub(super) fn advertise(
     text: &str,
     listen: SocketAddr,
     interfaces: &[Interface],

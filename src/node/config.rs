@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use swarm_core::control::Planner;
 use swarm_core::model::{Labels, NodeId};
 use swarm_core::scheduler::Scheduler;
@@ -21,7 +22,15 @@ pub trait StoreFactory: Send + Sync + 'static {
     ///
     /// # Errors
     /// A sentence for the operator: what is wrong, with which file, and what to do.
-    async fn open(&self, place: &StorePlace) -> Result<Arc<dyn Store>, String>;
+    async fn open(&self, place: &StorePlace) -> Result<OpenStore, String>;
+}
+
+/// An open store, and how to close it.
+pub struct OpenStore {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Awaited once, when the manager has stopped: what it holds on disk is free afterwards.
+    pub close: BoxFuture<'static, ()>,
 }
 
 /// Which store to open.

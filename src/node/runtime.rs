@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use swarm_core::executor::{ExecError, Executor};
-use swarm_core::model::{ClusterId, Labels, NodeDescription, NodeId};
+use swarm_core::model::{ClusterId, NodeDescription, NodeId};
 use swarm_core::network::NetworkDriver;
 
 /// A node's place in a swarm, as far as an executor has to know it.
@@ -21,10 +21,6 @@ pub struct Place {
     pub state_dir: PathBuf,
     /// The address that the node advertises: published ports appear there.
     pub advertise: IpAddr,
-    /// The host name to describe the node by; absent takes the machine's.
-    pub hostname: Option<String>,
-    /// Labels for `engine.labels.*` constraints.
-    pub labels: Labels,
 }
 
 /// An executor with the network driver that fits it.
@@ -32,8 +28,8 @@ pub struct Place {
 pub struct Engine {
     /// Runs tasks.
     pub executor: Arc<dyn Executor>,
-    /// Connects them.
-    pub network: Arc<dyn NetworkDriver>,
+    /// Connects them; absent when they share the host's network or have none.
+    pub network: Option<Arc<dyn NetworkDriver>>,
 }
 
 /// Makes an [`Engine`] for a node once its place is known. Implement it to bring an executor of

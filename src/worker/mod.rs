@@ -1,1 +1,170 @@
 //! The worker: an agent with its executor, in session with a manager.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use swarm_core::executor::Executor;
+use swarm_core::model::Labels;
+use swarm_core::network::NetworkDriver;
+use swarm_core::time::SystemClock;
+use swarm_runtime::agent::{Agent, AgentError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::identity::Credentials;
+use crate::identity::renew::Renewer;
+use crate::rpc::ManagerLink;
+
+/// The parts of a worker.
+pub struct WorkerBuilder {
+    credentials: Arc<Credentials>,
+    managers: Vec<String>,
+    executor: Arc<dyn Executor>,
+    network: Option<Arc<dyn NetworkDriver>>,
+    state_dir: PathBuf,
+    certificates: Option<PathBuf>,
+    addr: String,
+    hostname: Option<String>,
+    labels: Labels,
+}
+
+/// A running worker.
+pub struct Worker {
+    agent: Arc<Agent>,
+    cancel: CancellationToken,
+    tasks: TaskTracker,
+    ended: tokio::sync::watch::Receiver<Option<String>>,
+}
+
+impl Worker {
+    /// A worker with an identity, the managers that it may ask, and what runs its tasks.
+    pub fn builder(
+        credentials: Arc<Credentials>,
+        managers: Vec<String>,
+        executor: Arc<dyn Executor>,
+    ) -> WorkerBuilder {
+        WorkerBuilder {
+            credentials,
+            managers,
+            executor,
+            network: None,
+            state_dir: PathBuf::from("swarm-worker"),
+            certificates: None,
+            addr: String::new(),
+            hostname: None,
+            labels: Labels::new(),
+        }
+    }
+
+    /// Stops the agent; its tasks keep running and are taken up again by the next one.
+    pub async fn stop(self) {
+        self.cancel.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Leaves the swarm: stops the agent and removes every task and network of this node.
+    pub async fn leave(self) {
+        let agent = self.agent.clone();
+        agent.leave();
+        self.stop().await;
+        if let Err(error) = agent.purge().await {
+            warn!(%error, "something of this node's tasks is left");
+        }
+    }
+
+    /// Why the agent ended by itself, once it has: the manager refused the node.
+    pub fn ended(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+        self.ended.clone()
+    }
+}
+
+impl WorkerBuilder {
+    /// What connects its tasks; nothing by default.
+    #[must_use]
+    pub fn network(mut self, network: Arc<dyn NetworkDriver>) -> Self {
+        self.network = Some(network);
+        self
+    }
+
+    /// Where the agent keeps its journal; `swarm-worker` in the working directory by default.
+    #[must_use]
+    pub fn state_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.state_dir = dir.into();
+        self
+    }
+
+    /// The address that the node advertises; by default the one that the manager sees.
+    #[must_use]
+    pub fn addr(mut self, addr: impl Into<String>) -> Self {
+        self.addr = addr.into();
+        self
+    }
+
+    /// Where the node's identity is kept; with it, the certificate is renewed in time.
+    #[must_use]
+    pub fn certificates(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.certificates = Some(dir.into());
+        self
+    }
+
+    /// The host name to describe the node by; the machine's by default.
+    #[must_use]
+    pub fn hostname(mut self, hostname: Option<String>) -> Self {
+        self.hostname = hostname;
+        self
+    }
+
+    /// Labels for `engine.labels.*` constraints, beside the engine's own.
+    #[must_use]
+    pub fn labels(mut self, labels: Labels) -> Self {
+        self.labels = labels;
+        self
+    }
+
+    /// Starts the agent. It works until [`Worker::stop`] or [`Worker::leave`].
+    ///
+    /// # Errors
+    /// When the journal cannot be opened.
+    pub fn start(self) -> Result<Worker, AgentError> {
+        let identity = self.credentials.identity();
+        let link = Arc::new(ManagerLink::new(self.credentials.clone(), self.managers));
+        let trusted = self.credentials.clone();
+        let mut agent = Agent::builder(identity.node, self.executor, link.clone())
+            .describe_with(move |description| {
+                if let Some(hostname) = &self.hostname {
+                    description.hostname.clone_from(hostname);
+                }
+                description.engine.labels.extend(self.labels.clone());
+                description.tls_info = trusted.node().root().tls_info().unwrap_or_default();
+            })
+            .addr(self.addr)
+            .journal(self.state_dir);
+        if let Some(network) = self.network {
+            agent = agent.network(network);
+        }
+        let agent = Arc::new(agent.build()?);
+        let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
+        if let Some(dir) = self.certificates {
+            let renewer = Renewer {
+                credentials: self.credentials,
+                dir,
+                renewal: link,
+                clock: Arc::new(SystemClock),
+                now: Arc::default(),
+                renewed: tokio::sync::watch::Sender::new(identity),
+            };
+            tasks.spawn(renewer.run(cancel.clone()));
+        }
+        let (tell, ended) = tokio::sync::watch::channel(None);
+        let (running, stop) = (agent.clone(), cancel.clone());
+        tasks.spawn(async move {
+            if let Err(error) = running.run(stop).await {
+                warn!(%error, "the agent ended");
+                tell.send_replace(Some(error.to_string()));
+            }
+        });
+        Ok(Worker { agent, cancel, tasks, ended })
+    }
+}

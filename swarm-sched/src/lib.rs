@@ -13,5 +13,26 @@ pub mod allocate;
 pub mod orchestrate;
 pub mod place;
 
+use std::sync::Arc;
+
+use swarm_core::control::Planner;
+use swarm_core::network::NetworkDriver;
+use swarm_core::scheduler::Scheduler;
+
+/// Every planner of a manager in the order in which they run: orchestrate, allocate, place. What
+/// an embedder adds comes after them.
+#[must_use]
+pub fn default_planners(
+    drivers: impl IntoIterator<Item = Arc<dyn NetworkDriver>>,
+    scheduler: Arc<dyn Scheduler>,
+) -> Vec<Arc<dyn Planner>> {
+    let allocate =
+        drivers.into_iter().fold(allocate::Allocate::default(), allocate::Allocate::driver);
+    let mut planners = orchestrate::planners();
+    planners.push(Arc::new(allocate));
+    planners.push(Arc::new(place::Place::new(scheduler)));
+    planners
+}
+
 #[cfg(test)]
 mod world;

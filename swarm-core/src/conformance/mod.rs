@@ -3,5 +3,4 @@
 
 pub mod executor;
 pub mod network;
-pub mod scheduler;
 pub mod store;

@@ -1,6 +1,7 @@
 //! Keeps a session with a manager open, one after the other.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use swarm_core::model::NodeDescription;
@@ -47,6 +48,8 @@ pub(super) struct Sessions {
     pub(super) description: watch::Receiver<NodeDescription>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) cancel: CancellationToken,
+    /// Whether the node leaves for good when it is cancelled.
+    pub(super) leaving: Arc<AtomicBool>,
 }
 
 /// Why a session ended.
@@ -146,7 +149,9 @@ impl Sessions {
             let message = tokio::select! {
                 biased;
                 () = self.cancel.cancelled() => {
-                    goodbye(&connection, &mut report_queue).await;
+                    if self.leaving.load(Ordering::Relaxed) {
+                        goodbye(&connection, &mut report_queue).await;
+                    }
                     return End::Cancelled;
                 }
                 () = abandon.cancelled() => return lost("a message was lost".to_owned()),

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use swarm_core::executor::{ExecError, ExecErrorKind, Executor, Observed};
@@ -61,7 +62,11 @@ pub struct AgentBuilder {
     addr: String,
     timing: Timing,
     clock: Arc<dyn Clock>,
+    amend: Arc<Amend>,
 }
+
+/// What a node says of itself beyond what its executor knows.
+type Amend = dyn Fn(&mut NodeDescription) + Send + Sync;
 
 impl AgentBuilder {
     /// Adds a network driver for the networks that carry its name. The first one also carries the
@@ -101,6 +106,17 @@ impl AgentBuilder {
         self
     }
 
+    /// Amends what the executor says of the node, each time it is asked: the operator's host name
+    /// and labels, what the node trusts.
+    #[must_use]
+    pub fn describe_with(
+        mut self,
+        amend: impl Fn(&mut NodeDescription) + Send + Sync + 'static,
+    ) -> Self {
+        self.amend = Arc::new(amend);
+        self
+    }
+
     /// The agent.
     ///
     /// # Errors
@@ -118,6 +134,8 @@ impl AgentBuilder {
             addr: self.addr,
             timing: self.timing,
             clock: self.clock,
+            amend: self.amend,
+            leaving: Arc::default(),
         })
     }
 }
@@ -131,6 +149,8 @@ pub struct Agent {
     addr: String,
     timing: Timing,
     clock: Arc<dyn Clock>,
+    amend: Arc<Amend>,
+    leaving: Arc<AtomicBool>,
 }
 
 impl Agent {
@@ -146,7 +166,15 @@ impl Agent {
             addr: String::new(),
             timing: Timing::default(),
             clock: Arc::new(SystemClock),
+            amend: Arc::new(|_| {}),
         }
+    }
+
+    /// The node leaves for good: when [`run`](Self::run) is cancelled, the manager is told, and
+    /// the node is down at once. Otherwise a node that stops is given three heartbeats to come
+    /// back, as one that broke.
+    pub fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Runs until it is cancelled or the cluster refuses the node. Either way tasks run on: the
@@ -179,6 +207,7 @@ impl Agent {
             description: description.subscribe(),
             events,
             cancel: cancel.clone(),
+            leaving: self.leaving.clone(),
         };
         let shell = Shell {
             agent: self,
@@ -212,7 +241,10 @@ impl Agent {
     async fn describe(&self) -> Result<NodeDescription, AgentError> {
         loop {
             match self.hands.executor.describe().await {
-                Ok(description) => return Ok(description),
+                Ok(mut description) => {
+                    (self.amend)(&mut description);
+                    return Ok(description);
+                }
                 Err(error) => self.ask_again(error).await?,
             }
         }
@@ -231,7 +263,8 @@ impl Agent {
         loop {
             tokio::time::sleep(DESCRIBE_EVERY).await;
             match self.hands.executor.describe().await {
-                Ok(new) => {
+                Ok(mut new) => {
+                    (self.amend)(&mut new);
                     description.send_if_modified(|old| {
                         let changed = *old != new;
                         *old = new;

@@ -1,0 +1,50 @@
+//! Pure: the texts in which a node answers about its own place in a swarm (moby: `cluster/errors.go`).
+
+use crate::error::{ApiError, Code};
+
+/// `init` or `join` on a member.
+#[must_use]
+pub(super) fn already_member() -> ApiError {
+    ApiError::plain(
+        Code::Unavailable,
+        "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.",
+    )
+}
+
+/// `leave` outside a swarm.
+#[must_use]
+pub(super) fn not_member() -> ApiError {
+    ApiError::plain(Code::Unavailable, "This node is not part of a swarm")
+}
+
+/// `leave` of the last manager without force.
+#[must_use]
+pub(super) fn last_manager() -> ApiError {
+    ApiError::plain(
+        Code::Unavailable,
+        "You are attempting to leave the swarm on a node that is participating as a manager. \
+         Removing the last manager erases all current state of the swarm. Use `--force` to ignore \
+         this message.",
+    )
+}
+
+/// `join` that takes longer than the client is made to wait.
+#[must_use]
+pub(super) fn join_continues() -> ApiError {
+    ApiError::plain(
+        Code::Unavailable,
+        "Timeout was reached before node joined. The attempt to join the swarm will continue in \
+         the background. Use the \"docker info\" command to see the current swarm status of your node.",
+    )
+}
+
+/// `unlock` of a node that is not locked.
+#[must_use]
+pub(super) fn not_locked() -> ApiError {
+    ApiError::plain(Code::AlreadyExists, "swarm is not locked")
+}
+
+/// Something of this node's own failed: a file, a port, the engine.
+pub(super) fn local(what: &str, error: impl std::fmt::Display) -> ApiError {
+    ApiError::plain(Code::Unknown, format!("{what}: {error}"))
+}

@@ -1,0 +1,230 @@
+//! Whole swarms in one process: real nodes, real sockets, real mutual TLS, tasks in memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm::core::model::{
+    ContainerSpec, NodeState, ReplicatedMode, Service, ServiceMode, ServiceSpec, TaskSpec,
+    TaskState,
+};
+use swarm::core::store::{Snapshot, Store};
+use swarm::http::{InitRequest, JoinRequest, LocalNode as _, LocalState};
+use swarm::identity::JoinToken;
+use swarm::manager::control::Control;
+use swarm::node::{MemoryRuntime, Node, NodeConfig, Runtime};
+use tempfile::TempDir;
+
+/// How long anything may take on a busy machine before the test gives up; nothing is asserted
+/// about less.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Swarm {
+    dir: TempDir,
+    runtime: Arc<MemoryRuntime>,
+    manager: Arc<Node>,
+    addr: String,
+    workers: Vec<Arc<Node>>,
+}
+
+fn config(dir: &TempDir, name: &str, runtime: Arc<dyn Runtime>) -> NodeConfig {
+    let mut config = NodeConfig::new(dir.path().join(name), runtime);
+    config.hostname = Some(name.to_owned());
+    config.listen = Some("127.0.0.1:0".parse().unwrap());
+    config
+}
+
+impl Swarm {
+    async fn start(workers: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = Arc::new(MemoryRuntime::new(|_| Default::default()));
+        let manager = Node::start(config(&dir, "manager", runtime.clone())).await.unwrap();
+        manager.init(InitRequest::default()).await.unwrap();
+        let addr = manager.status().remote_managers[0].addr.clone();
+        let mut swarm = Self { dir, runtime, manager, addr, workers: Vec::new() };
+        for index in 1..=workers {
+            let config = config(&swarm.dir, &format!("worker{index}"), swarm.runtime.clone());
+            let worker = Node::start(config).await.unwrap();
+            worker.join(swarm.join_request()).await.unwrap();
+            swarm.workers.push(worker);
+        }
+        swarm.until("every node is ready", |view| ready(view) == workers + 1).await;
+        swarm
+    }
+
+    fn join_request(&self) -> JoinRequest {
+        let cluster = self.control().store.snapshot().cluster().unwrap().clone();
+        JoinRequest {
+            remote_addrs: vec![self.addr.clone()],
+            join_token: cluster.join_tokens.worker.clone(),
+            ..Default::default()
+        }
+    }
+
+    fn control(&self) -> Arc<Control> {
+        self.manager.control().expect("the first node is a manager")
+    }
+
+    async fn until(&self, what: &str, done: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        until(&*self.control().store, what, done).await
+    }
+
+    async fn stop(self) {
+        for worker in &self.workers {
+            worker.stop().await;
+        }
+        self.manager.stop().await;
+    }
+}
+
+async fn until(store: &dyn Store, what: &str, done: impl Fn(&Snapshot) -> bool) -> Snapshot {
+    let waiting = async {
+        let mut watch = store.watch(store.snapshot().version());
+        loop {
+            let view = store.snapshot();
+            if done(&view) {
+                return view;
+            }
+            if watch.next().await.is_err() {
+                watch = store.watch(store.snapshot().version());
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, waiting).await {
+        Ok(view) => view,
+        Err(_) => {
+            let tasks: Vec<_> = store
+                .snapshot()
+                .tasks
+                .iter()
+                .map(|t| (t.slot, t.desired_state, t.status.clone()))
+                .collect();
+            panic!("not within {PATIENCE:?}: {what}; tasks: {tasks:#?}");
+        }
+    }
+}
+
+fn ready(view: &Snapshot) -> usize {
+    view.nodes.iter().filter(|node| node.status.state == NodeState::Ready).count()
+}
+
+fn running(view: &Snapshot) -> usize {
+    let runs = |task: &&Arc<swarm::core::model::Task>| {
+        task.status.state == TaskState::Running && task.desired_state == TaskState::Running
+    };
+    view.tasks.iter().filter(runs).count()
+}
+
+fn web(replicas: u64) -> ServiceSpec {
+    let container = ContainerSpec { image: "web:1".into(), ..Default::default() };
+    ServiceSpec {
+        name: "web".into(),
+        task: Arc::new(TaskSpec { container: Some(container), ..Default::default() }),
+        mode: ServiceMode::Replicated(ReplicatedMode {
+            replicas: Some(replicas),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn service(view: &Snapshot) -> Arc<Service> {
+    view.services.named("web").unwrap().clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_runs_on_every_node_and_is_gone_when_it_is_removed() {
+    let swarm = Swarm::start(2).await;
+    swarm.control().create_service(web(6), None).await.unwrap();
+    let view = swarm.until("six tasks run", |view| running(view) == 6).await;
+    for node in view.nodes.iter() {
+        assert_eq!(view.tasks_on(node.id).count(), 2, "Swarm spreads six tasks over three nodes");
+    }
+    swarm.control().remove_service("web").await.unwrap();
+    assert!(swarm.control().store.snapshot().services.named("web").is_none());
+    let gone = |view: &Snapshot| view.tasks.is_empty() && view.services.is_empty();
+    swarm.until("nothing is left", gone).await;
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_restarts_takes_its_tasks_up_again() {
+    let mut swarm = Swarm::start(1).await;
+    swarm.control().create_service(web(4), None).await.unwrap();
+    let view = swarm.until("four tasks run", |view| running(view) == 4).await;
+    let before: Vec<_> = view.tasks.iter().map(|task| task.id).collect();
+    let worker = swarm.workers.pop().unwrap();
+    let id = worker.status().node_id;
+    worker.stop().await;
+    assert_eq!(swarm.runtime.executor(id).running().len(), 2, "tasks run without their agent");
+    drop(worker);
+    let again = Node::start(config(&swarm.dir, "worker1", swarm.runtime.clone())).await.unwrap();
+    assert_eq!(again.status().state, LocalState::Active);
+    swarm.workers.push(again);
+    swarm
+        .control()
+        .create_service(ServiceSpec { name: "other".into(), ..web(2) }, None)
+        .await
+        .unwrap();
+    let view = swarm.until("new tasks run on the node again", |view| running(view) == 6).await;
+    let same = before
+        .iter()
+        .all(|id| view.tasks.get(*id).is_some_and(|t| t.status.state == TaskState::Running));
+    assert!(same, "no task was replaced");
+    assert_eq!(service(&view).spec.mode.replicas(), Some(4));
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_leaves_is_down_at_once_and_its_tasks_move() {
+    let swarm = Swarm::start(2).await;
+    swarm.control().create_service(web(3), None).await.unwrap();
+    swarm.until("three tasks run", |view| running(view) == 3).await;
+    let id = swarm.workers[0].status().node_id;
+    swarm.workers[0].leave(false).await.unwrap();
+    assert_eq!(swarm.workers[0].status().state, LocalState::Inactive);
+    assert_eq!(swarm.runtime.executor(id).running(), [], "nothing of the node runs on");
+    let moved = |view: &Snapshot| {
+        let elsewhere = view
+            .tasks
+            .iter()
+            .filter(|task| task.node_id != Some(id) && task.status.state == TaskState::Running);
+        view.nodes.get(id).is_some_and(|n| n.status.state == NodeState::Down)
+            && elsewhere.count() == 3
+    };
+    swarm.until("its task runs elsewhere", moved).await;
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_may_not_do_is_refused_with_dockers_texts() {
+    let swarm = Swarm::start(1).await;
+    let refused = swarm.manager.init(InitRequest::default()).await.unwrap_err();
+    assert!(refused.message.starts_with("This node is already part of a swarm."), "{refused}");
+    let refused = swarm.manager.leave(false).await.unwrap_err();
+    assert!(refused.message.contains("Removing the last manager erases all current state"));
+    let outside = Node::start(config(&swarm.dir, "outside", swarm.runtime.clone())).await.unwrap();
+    let refused = outside.leave(false).await.unwrap_err();
+    assert_eq!(
+        (refused.message.as_str(), refused.code.http_status()),
+        ("This node is not part of a swarm", 503)
+    );
+    let garbage = JoinRequest { join_token: "garbage".into(), ..swarm.join_request() };
+    let refused = outside.join(garbage).await.unwrap_err();
+    assert_eq!(
+        (refused.to_string().as_str(), refused.code.http_status()),
+        ("invalid join token", 500)
+    );
+    let mut wrong = swarm.join_request();
+    let token: JoinToken = wrong.join_token.parse().unwrap();
+    wrong.join_token = JoinToken::generate(token.root(), &mut rand::rng()).expose();
+    let refused = outside.join(wrong).await.unwrap_err();
+    assert!(
+        refused.message.ends_with("A valid join token is necessary to join this cluster"),
+        "{refused}"
+    );
+    assert_eq!(outside.status().state, LocalState::Inactive);
+    outside.join(swarm.join_request()).await.unwrap();
+    assert_eq!(outside.status().state, LocalState::Active, "a refusal leaves nothing in the way");
+    outside.stop().await;
+    swarm.stop().await;
+}
