@@ -7,6 +7,8 @@
 
 mod controller;
 mod run;
+#[cfg(test)]
+mod tests;
 
 pub use controller::{Controller, Step};
 pub use run::run;
