@@ -74,16 +74,16 @@ impl ShellFixture {
         }
     }
 
-    fn checked(&self, test: &str) -> ContainerSpec {
+    fn checked(spec: ContainerSpec, test: &str, retries: i64) -> ContainerSpec {
         ContainerSpec {
             healthcheck: Some(Healthcheck {
                 test: vec!["CMD-SHELL".into(), test.into()],
                 interval: Nanos(200_000_000),
                 timeout: Nanos::from_secs(5),
-                retries: 2,
+                retries,
                 ..Default::default()
             }),
-            ..self.long_running()
+            ..spec
         }
     }
 }
@@ -111,15 +111,18 @@ impl Fixture for ShellFixture {
         self.shell(script.join("\n"))
     }
     fn ignores_term(&self) -> ContainerSpec {
-        self.shell("trap '' TERM; while :; do sleep 0.1; done")
+        // Healthy only once the trap is set: a signal that comes earlier would end it.
+        let script = "trap '' TERM; touch seen-$SWARM_CHECK; while :; do sleep 0.1; done";
+        Self::checked(self.shell(script), "test -e seen-$SWARM_CHECK", 100)
     }
     fn unhealthy(&self) -> ContainerSpec {
-        self.checked("exit 1")
+        Self::checked(self.long_running(), "exit 1", 2)
     }
     fn turns_unhealthy(&self) -> ContainerSpec {
-        // A marker in the shared /tmp, named by nothing but the task's own process: the first
+        // A marker in the working directory, which is the task's own: the first
         // check makes it and succeeds, later ones find it and fail.
-        self.checked("f=/tmp/seen-$SWARM_CHECK; test ! -e $f && touch $f")
+        let test = "f=seen-$SWARM_CHECK; test ! -e $f && touch $f";
+        Self::checked(self.long_running(), test, 2)
     }
     fn impossible(&self) -> ContainerSpec {
         self.impossible.clone()
