@@ -76,7 +76,6 @@ impl RaftConfig {
             enable_leader_restore: Some(false),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
             max_in_snapshot_log_to_keep: self.keep_entries,
-            purge_batch_size: 64,
             replication_lag_threshold: 2 * self.snapshot_entries,
             // Entries may have 1.5 MiB each; a message must stay of a modest size.
             max_payload_entries: ((8 << 20) / ENTRY_BYTES as u64).max(1),

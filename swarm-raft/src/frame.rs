@@ -133,7 +133,7 @@ pub(crate) struct Scan {
 pub(crate) fn scan(file: &[u8]) -> Scan {
     let mut frames: Vec<Frame> = Vec::new();
     let mut at = FILE_HEADER.min(file.len());
-    let content = file.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+    let content = file.iter().rposition(|byte| *byte != 0);
     loop {
         let last = frames.last().map(|frame| frame.number);
         match read_frame(file, at, content, last) {
@@ -165,12 +165,12 @@ fn read_header(bytes: &[u8]) -> Option<Header> {
 fn read_frame(
     file: &[u8],
     at: usize,
-    content: usize,
+    content: Option<usize>,
     last: Option<u64>,
 ) -> Result<(Frame, usize), Tail> {
-    if at > content {
+    let Some(content) = content.filter(|content| at <= *content) else {
         return Err(Tail::Clean);
-    }
+    };
     let Some(header) = read_header(&file[at..]) else {
         return Err(judge_header(file, at, content));
     };

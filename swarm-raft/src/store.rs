@@ -219,7 +219,7 @@ impl Store for RaftStore {
 }
 
 /// Opens the directory, in the order in which one file needs another. Blocks.
-fn open_files(config: &RaftConfig) -> Result<(Log, Arc<Snapshots>), OpenError> {
+pub(crate) fn open_files(config: &RaftConfig) -> Result<(Log, Arc<Snapshots>), OpenError> {
     let (disk, dir) = (config.disk.clone(), config.dir.as_path());
     disk.create_dir(dir).map_err(OpenError::io("make the directory", dir))?;
     let lock = disk.lock(&dir.join("lock")).map_err(|error| match error.kind() {

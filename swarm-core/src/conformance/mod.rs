@@ -3,4 +3,5 @@
 
 pub mod executor;
 pub mod network;
+pub mod scheduler;
 pub mod store;

@@ -159,8 +159,11 @@ fn an_earlier_planner_sees_a_later_ones_decision_when_it_is_committed() {
     assert_eq!(store.snapshot().tasks.get(id).unwrap().status.state, TaskState::Pending);
 }
 
+/// What a planner writes to a task.
+type Write = fn(&Task) -> Change;
+
 /// The changes of one step in which planners write these to one running task.
-fn merged(writes: Vec<fn(&Task) -> Change>) -> (MemoryStore, TaskId, Vec<Change>) {
+fn merged(writes: Vec<Write>) -> (MemoryStore, TaskId, Vec<Change>) {
     let (store, _, id) = world(Some(TaskState::Running));
     let planners = writes.into_iter().map(|write| {
         let once = AtomicUsize::new(0);
@@ -191,7 +194,7 @@ fn label(task: &Task) -> Change {
 
 #[test]
 fn what_several_planners_write_to_one_object_is_all_there() {
-    let orders: [Vec<fn(&Task) -> Change>; 6] = [
+    let orders: [Vec<Write>; 6] = [
         vec![stop, orphan],
         vec![orphan, stop],
         vec![label, stop, orphan],

@@ -100,6 +100,12 @@ impl Log {
         self.memory().purged
     }
 
+    /// Every entry.
+    #[cfg(test)]
+    pub(crate) fn entries(&self) -> Vec<crate::types::Entry> {
+        self.memory().entries.iter().cloned().collect()
+    }
+
     /// Writes that the log is closed, after everything else, waits for it, and gives the
     /// directory up.
     pub(crate) async fn close(&self) {

@@ -1,6 +1,12 @@
 //! The store as a whole: the contract, restarts, crashes, damage, a full disk, several managers.
 
+mod crash;
+mod damage;
+mod full;
+mod group;
+mod kill;
 mod restart;
+pub(crate) mod sim_disk;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -35,6 +35,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::Docker;
+use bollard::errors::Error;
 use swarm_core::executor::{
     Assignment, ExecError, Executor, Exit, LogOptions, LogStream, Observed, Sandbox, Started,
 };
@@ -110,25 +111,18 @@ impl DockerExecutor {
     /// # Errors
     /// `Rejected` for a host that is not understood, `Temporary` when no engine answers there.
     pub async fn connect(config: DockerConfig) -> Result<Self, ExecError> {
-        let refused = |error| {
-            let host = &config.host;
-            ExecError::rejected(format!(
+        let host = &config.host;
+        let absent =
+            |error| ExecError::temporary(format!("no Docker Engine answers at {host}: {error}"));
+        let docker = Docker::connect_with_host(host).map_err(|error| match error {
+            Error::SocketNotFoundError(_) => absent(error),
+            _ => ExecError::rejected(format!(
                 "{host} is not the address of an engine (unix:///… or tcp://…): {error}"
-            ))
-        };
-        let docker = Docker::connect_with_host(&config.host).map_err(refused)?;
-        let docker = docker.negotiate_version().await.map_err(|error| {
-            let host = &config.host;
-            ExecError::temporary(format!("no Docker Engine answers at {host}: {error}"))
+            )),
         })?;
+        let docker = docker.negotiate_version().await.map_err(absent)?;
         let files = Files::new(&config.state_dir, &config.owner());
         Ok(Self { config, docker, files })
-    }
-
-    /// The engine's client, for network drivers that attach what this executor prepares.
-    #[must_use]
-    pub fn client(&self) -> Docker {
-        self.docker.clone()
     }
 }
 

@@ -464,3 +464,20 @@ fn unwanted_tasks_and_tasks_of_no_service_are_left_alone() {
     assert!(world.get(job).node_id.is_some(), "a job's tasks shall complete");
     assert!(world.get(alone).node_id.is_some(), "attached containers have no service");
 }
+
+#[test]
+fn the_spread_scheduler_keeps_the_contract() {
+    swarm_core::conformance::scheduler::suite(|| Box::new(super::SpreadScheduler::default()));
+}
+
+#[test]
+fn any_strategy_behind_the_filters_keeps_it_too() {
+    struct Pack;
+    impl super::Strategy for Pack {
+        type Score = i64;
+        fn score(&self, candidate: &super::Candidate<'_>) -> i64 {
+            candidate.load.free_memory()
+        }
+    }
+    swarm_core::conformance::scheduler::suite(|| Box::new(super::FilterScheduler::new(Pack)));
+}

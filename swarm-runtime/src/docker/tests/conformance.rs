@@ -1,30 +1,14 @@
-//! Tests against a real engine: `scripts/with-dockerd.sh cargo test -p swarm-runtime docker`.
+//! The suite that every executor passes.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use swarm_core::conformance::executor::{Fixture, ShellFixture, suite};
-use swarm_core::executor::Executor;
-use swarm_core::id::IdSource;
+use swarm_core::executor::{Executor, LogSource};
 use swarm_core::model::{ContainerSpec, NodeId};
 
-use super::{DockerConfig, DockerExecutor};
-
-/// An executor on the engine of `SWARM_TEST_DOCKER`, or nothing, loudly.
-async fn engine() -> Option<(tempfile::TempDir, DockerExecutor)> {
-    let Ok(host) = std::env::var("SWARM_TEST_DOCKER") else {
-        println!("skipped: SWARM_TEST_DOCKER is not set; run under scripts/with-dockerd.sh");
-        return None;
-    };
-    let mut ids = IdSource::random();
-    // On disk, so that a tmpfs for secrets has to be mounted.
-    let dir = tempfile::tempdir().expect("a directory");
-    let config = DockerConfig {
-        prefer_offline_image: true,
-        ..DockerConfig::new(host, ids.next(), ids.next(), dir.path())
-    };
-    Some((dir, DockerExecutor::connect(config).await.expect("the engine answers")))
-}
+use super::Node;
+use crate::docker::{DockerConfig, DockerExecutor};
 
 struct Busybox {
     shell: ShellFixture,
@@ -51,7 +35,7 @@ impl Fixture for Busybox {
     fn exits(&self, code: i64) -> ContainerSpec {
         self.shell.exits(code)
     }
-    fn prints(&self, lines: &[(swarm_core::executor::LogSource, &str)]) -> ContainerSpec {
+    fn prints(&self, lines: &[(LogSource, &str)]) -> ContainerSpec {
         self.shell.prints(lines)
     }
     fn ignores_term(&self) -> ContainerSpec {
@@ -77,6 +61,6 @@ impl Fixture for Busybox {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keeps_the_contract() {
-    let Some((_dir, executor)) = engine().await else { return };
-    suite(&executor, &Busybox::new(&executor.config)).await;
+    let Some(node) = Node::open().await else { return };
+    suite(&node.executor, &Busybox::new(&node.executor.config)).await;
 }

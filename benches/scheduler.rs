@@ -1,0 +1,140 @@
+//! Scheduling: from tasks that wait to tasks that have nodes, committed to the store.
+//!
+//! The shapes are SwarmKit's (`manager/scheduler`, `benchScheduler`): so many equal nodes, so many
+//! pending tasks of no service; in the constrained ones the tasks are in a network whose driver
+//! every third node has. Ours go through the controller and the store in memory, and their end is
+//! the last commit. Beside them, the shape of a cluster that comes up: many services, allocation
+//! included.
+
+use std::sync::Arc;
+
+use divan::Bencher;
+use swarm_core::control::{Controller, Planner};
+use swarm_core::id::IdSource;
+use swarm_core::model::{
+    Driver, EnginePlugin, Network, NetworkAttachment, NetworkRef, Node, NodeState, Service,
+    ServiceId, Task, TaskState, TaskStatus,
+};
+use swarm_core::store::{Batch, Change, Epoch, MemoryStore, Snapshot, Store};
+use swarm_core::time::Timestamp;
+use swarm_sched::allocate::Allocate;
+use swarm_sched::place::Place;
+
+const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+fn main() {
+    divan::main();
+}
+
+/// Every third node has the driver of the constrained tasks' network.
+fn nodes(ids: &mut IdSource, count: usize) -> Vec<Change> {
+    let node = |number: usize| {
+        let mut node = Node { id: ids.next(), ..Node::default() };
+        node.spec.name = format!("name{number}");
+        node.status.state = NodeState::Ready;
+        let engine = &mut node.description.get_or_insert_default().engine;
+        let name = if number.is_multiple_of(3) { "network" } else { "other" };
+        let (kind, name) = ("Network".to_owned(), name.to_owned());
+        engine.plugins.push(EnginePlugin { kind, name, ..EnginePlugin::default() });
+        Change::create(node)
+    };
+    (0..count).map(node).collect()
+}
+
+fn task(ids: &mut IdSource, service: ServiceId, state: TaskState) -> Task {
+    Task {
+        id: ids.next(),
+        service_id: service,
+        desired_state: TaskState::Running,
+        status: TaskStatus::new(state, NOW, "made"),
+        ..Task::default()
+    }
+}
+
+/// Pending tasks of no service, as in SwarmKit's benchmark.
+fn pending(node_count: usize, task_count: usize, constrained: bool) -> Snapshot {
+    let mut ids = IdSource::seeded(1);
+    let mut changes = nodes(&mut ids, node_count);
+    let mut network = Network { id: ids.next(), ..Network::default() };
+    network.driver_state = Some(Driver { name: "network".to_owned(), ..Driver::default() });
+    let reference = NetworkRef { id: network.id, ..NetworkRef::default() };
+    changes.push(Change::create(network));
+    for _ in 0..task_count {
+        let mut task = task(&mut ids, ServiceId::NIL, TaskState::Pending);
+        if constrained {
+            let network = reference.clone();
+            task.networks.push(NetworkAttachment { network, ..NetworkAttachment::default() });
+        }
+        changes.push(Change::create(task));
+    }
+    stored(changes)
+}
+
+/// New tasks of many services, ten each.
+fn services(node_count: usize, service_count: usize) -> Snapshot {
+    let mut ids = IdSource::seeded(2);
+    let mut changes = nodes(&mut ids, node_count);
+    for number in 0..service_count {
+        let mut service = Service { id: ids.next(), ..Service::default() };
+        service.spec.name = format!("service{number}");
+        let id = service.id;
+        changes.push(Change::create(service));
+        changes.extend((0..10).map(|_| Change::create(task(&mut ids, id, TaskState::New))));
+    }
+    stored(changes)
+}
+
+fn stored(changes: Vec<Change>) -> Snapshot {
+    let store = MemoryStore::default();
+    store.apply(&Batch::new(NOW, changes)).expect("the changes are legal");
+    store.snapshot()
+}
+
+/// What a new leader does: steps and commits until nothing is left to do.
+fn settle(start: Snapshot) -> Snapshot {
+    let store = MemoryStore::new(start);
+    let mut view = store.snapshot();
+    let mut watch = store.watch(view.version());
+    let planners: Vec<Arc<dyn Planner>> =
+        vec![Arc::new(Allocate::default()), Arc::new(Place::default())];
+    let mut controller = Controller::new(planners, Epoch(1), &view);
+    let mut ids = IdSource::seeded(3);
+    loop {
+        let step = controller.step(&view, NOW, &mut ids);
+        let Some(batch) = step.batch else { break };
+        store.apply(&batch).expect("a plan can be committed");
+        while let Ok(Some(commit)) = watch.try_next() {
+            controller.observe(&commit);
+        }
+        view = store.snapshot();
+    }
+    let assigned = |task: &Arc<Task>| task.status.state == TaskState::Assigned;
+    assert!(view.tasks.iter().all(assigned), "every task must have found a node");
+    view
+}
+
+#[divan::bench(
+    sample_count = 10,
+    sample_size = 1,
+    args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000), (100_000, 1_000)]
+)]
+fn scheduler(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
+    let start = pending(nodes, tasks, false);
+    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+}
+
+#[divan::bench(
+    sample_count = 10,
+    sample_size = 1,
+    args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
+)]
+fn scheduler_constraints(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
+    let start = pending(nodes, tasks, true);
+    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (1_000, 1_000)])]
+fn allocate_and_place_services(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
+    let start = services(nodes, count);
+    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+}
