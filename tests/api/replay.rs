@@ -74,7 +74,7 @@ async fn services_read_back_as_the_engine_returned_them() {
         assert_eq!(ours, expected, "recording {number}: {}", row["cmd"]);
         compared += 1;
     }
-    assert!(compared >= 30, "only {compared} compared, {jobs} were jobs");
+    assert!(compared >= 20, "only {compared} compared, {jobs} were jobs");
 }
 
 /// The same value with every whole number written without a fraction: Go writes 0, we write 0.0.
