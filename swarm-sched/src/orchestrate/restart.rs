@@ -22,6 +22,10 @@ use super::slots::{Maker, Slot, rank};
 /// How long a replacement waits for its predecessor to stop.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A task's replacement starts no sooner after the task could, even where the policy's delay is
+/// zero: what fails at once shall not keep the managers busy with nothing else.
+const SHORTEST_LIFE: Duration = Duration::from_millis(100);
+
 /// Attempts that a task remembers, so that it stays of bounded size. A policy that allows more
 /// within its window never runs out of attempts.
 const ATTEMPTS: usize = 1_000;
@@ -186,7 +190,9 @@ impl<'a> Repair<'a> {
         let since = ended.map_or(ctx.now, |ended| ended.max(old.start_after.unwrap_or_default()));
         let node = old.node_id.and_then(|node| self.view.nodes.get(node));
         let drained = node.is_some_and(|node| node.spec.availability == Availability::Drain);
-        let at = if drained { ctx.now } else { since + delay(old) };
+        let began = old.start_after.unwrap_or(old.created_at);
+        let at = (since + delay(old)).max(began + SHORTEST_LIFE);
+        let at = if drained { ctx.now } else { at };
         start(self.view, &mut new, at, old, ctx.now);
         new.restarts = self.attempts(old, &new);
         if !ended_on_its_own(old) {

@@ -3,6 +3,7 @@
 
 mod global;
 mod nodes;
+mod random;
 mod replicated;
 mod restart;
 mod rollback;

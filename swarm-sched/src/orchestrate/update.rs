@@ -24,7 +24,7 @@ use swarm_core::time::{Nanos, Timestamp};
 use super::clean::Clean;
 use super::global::Eligible;
 use super::slots::{Maker, Place, Slot, Slots, rank};
-use super::{CHANGES_PER_PLAN, node_matters, restart, services_on, task_matters};
+use super::{CHANGES_PER_PLAN, node_differs, restart, services_on, task_matters};
 
 /// Rolls changed specifications out, and back.
 ///
@@ -47,7 +47,7 @@ impl Planner for Update {
             Object::Task(task) if task_matters(event) || complains(event) => {
                 keys.push(Key::Service(task.service_id));
             }
-            Object::Node(node) if node_matters(event) => keys.push(Key::Node(node.id)),
+            Object::Node(node) if node_differs(event) => keys.push(Key::Node(node.id)),
             _ => {}
         }
     }
@@ -65,9 +65,12 @@ impl Planner for Update {
                     plan_service(view, service, ctx, &mut plan);
                 }
             }
-            // Only in global mode does it depend on a node whether its tasks are updated.
+            // Which tasks are up to date depends on their nodes in two cases only.
             Key::Node(id) => {
-                for service in services_on(view, *id).filter(|service| is_global(service)) {
+                let depends = |service: &&Arc<Service>| {
+                    is_global(service) || !service.spec.task.constraints().is_empty()
+                };
+                for service in services_on(view, *id).filter(depends) {
                     plan_service(view, service, ctx, &mut plan);
                 }
             }
