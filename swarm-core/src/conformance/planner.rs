@@ -5,10 +5,11 @@
 //! step of a random history, and [`notices`] on changes that it has to react to.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::control::{Ctx, Key, Plan, Planner};
 use crate::id::IdSource;
-use crate::store::{Change, Epoch, Event, Snapshot};
+use crate::store::{Batch, Change, Commit, Epoch, Event, MemoryStore, Snapshot, Store as _};
 use crate::time::Timestamp;
 
 /// Plans in a row after which a planner is said never to come to rest.
@@ -60,9 +61,9 @@ pub fn notices(planner: &dyn Planner, before: &Snapshot, change: Change, now: Ti
     for key in keys(planner, before) {
         view = carry_out(planner, &view, &key, now, &mut ids).0;
     }
-    let event = view.stage(change.clone(), now).expect("the change applies");
+    let (mut view, commit) = commit(view, change.clone(), now);
     let mut dirty = BTreeSet::new();
-    mark(planner, event.iter(), &mut dirty);
+    mark(planner, commit.events.iter(), &mut dirty);
     for _ in 0..ENOUGH {
         let Some(key) = dirty.pop_first() else {
             return nothing_left(planner, &view, &change, now);
@@ -75,6 +76,15 @@ pub fn notices(planner: &dyn Planner, before: &Snapshot, change: Change, now: Ti
         mark(planner, events.iter(), &mut dirty);
     }
     panic!("{} does not come to rest after {change:?}", planner.name());
+}
+
+/// The state after a real commit, with its stamps.
+fn commit(view: Snapshot, change: Change, now: Timestamp) -> (Snapshot, Arc<Commit>) {
+    let before = view.version();
+    let store = MemoryStore::new(view);
+    store.apply(&Batch::new(now, vec![change])).expect("the change applies");
+    let commit = store.watch(before).try_next().expect("the history is whole");
+    (store.snapshot(), commit.expect("there was a commit"))
 }
 
 fn nothing_left(planner: &dyn Planner, view: &Snapshot, change: &Change, now: Timestamp) {

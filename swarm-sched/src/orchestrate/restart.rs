@@ -159,14 +159,14 @@ impl<'a> Repair<'a> {
     ) {
         if let Some(at) = task.start_after.filter(|at| *at > ctx.now)
             && task.status.state.is_terminal()
+            && !relieved
         {
             // It failed while it was being made ready. One attempt for each delay, no more.
             return plan.look_again(at);
         }
         plan.changes.push(Change::Desire(task.id, TaskState::Shutdown));
         let heir = slot.wanted().next_back().is_some_and(|newest| newest.id == task.id);
-        let needed = !relieved || (!self.paused && self.clean.is_clean(task));
-        if self.replace && heir && needed && should_restart(task, ctx.now) {
+        if self.replace && heir && !relieved && should_restart(task, ctx.now) {
             let new = self.replacement(slot, task, ctx);
             plan.because(
                 Key::Task(new.id),
@@ -178,7 +178,7 @@ impl<'a> Repair<'a> {
 
     /// The task that comes after one that ended or has to leave its node. It runs what the
     /// service asks for now; while a roll-out is paused, what its predecessor ran.
-    fn replacement(&mut self, slot: Slot<'_>, old: &Task, ctx: &mut Ctx<'_>) -> Task {
+    pub(super) fn replacement(&mut self, slot: Slot<'_>, old: &Task, ctx: &mut Ctx<'_>) -> Task {
         let mut new = self.maker.task(slot.place, ctx);
         if self.paused && !self.clean.is_clean(old) {
             new.spec = old.spec.clone();
