@@ -36,27 +36,3 @@ pub fn default_planners(
 
 #[cfg(test)]
 mod world;
-
-use std::sync::Arc;
-
-use swarm_core::control::Planner;
-use swarm_core::network::NetworkDriver;
-use swarm_core::scheduler::Scheduler;
-
-/// Everything that a manager plans with, in the order in which it must run: which tasks there
-/// shall be, then what they need, then where they go. An embedder's own planners go before these
-/// to be seen by them in the same step.
-///
-/// `drivers` allocate networks of their names, beside the built-in `overlay`.
-#[must_use]
-pub fn default_planners(
-    drivers: &[Arc<dyn NetworkDriver>],
-    scheduler: Arc<dyn Scheduler>,
-) -> Vec<Arc<dyn Planner>> {
-    let allocate = allocate::Allocate::default();
-    let allocate = drivers.iter().cloned().fold(allocate, allocate::Allocate::driver);
-    let mut planners = orchestrate::planners();
-    planners.push(Arc::new(allocate));
-    planners.push(Arc::new(place::Place::new(scheduler)));
-    planners
-}
