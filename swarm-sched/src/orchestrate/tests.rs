@@ -7,5 +7,6 @@ mod random;
 mod replicated;
 mod restart;
 mod rollback;
+mod together;
 mod update;
 mod world;

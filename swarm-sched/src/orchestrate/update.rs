@@ -108,6 +108,8 @@ fn plan_service(view: &Snapshot, service: &Arc<Service>, ctx: &mut Ctx<'_>, plan
     if let Some(task) = rollout.count_failures(&survey, &mut status) {
         let service = changed.insert(Service::clone(service));
         rollout.halt(task, &mut status, service, ctx.now);
+        // If it goes back, that begins once the specification has its new version.
+        plan.look_again(ctx.now);
     } else {
         rollout.advance(view, service, &mut survey, &mut status, ctx, plan);
         complain(&survey, &mut status);
