@@ -22,7 +22,7 @@ use tracing::{error, info};
 
 pub use config::{NodeConfig, OpenStore, Parts, StoreFactory, StorePlace};
 pub use runtime::{Engine, Place, Runtime};
-pub use runtimes::{DockerRuntime, MemoryRuntime};
+pub use runtimes::{AutoRuntime, DockerRuntime, MemoryRuntime, ProcessRuntime};
 pub use state::{Membership, StateDir};
 pub use store::{MemoryStores, RaftStores};
 

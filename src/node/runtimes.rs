@@ -7,10 +7,12 @@ use async_trait::async_trait;
 use swarm_core::executor::{ExecError, Executor as _};
 use swarm_core::model::{ClusterId, ContainerSpec, NodeDescription, NodeId};
 use swarm_core::network::NetError;
-use swarm_net::{Bridge, BridgeConfig};
-use swarm_runtime::MemoryExecutor;
+use swarm_net::{Bridge, BridgeConfig, HostNetwork};
 use swarm_runtime::docker::{DockerConfig, DockerExecutor};
 use swarm_runtime::memory::{Behaviour, Script};
+use swarm_runtime::{MemoryExecutor, ProcessExecutor, process};
+use tokio::sync::OnceCell;
+use tracing::info;
 
 use super::runtime::{Engine, Place, Runtime};
 
@@ -51,6 +53,74 @@ impl Runtime for DockerRuntime {
         let unreachable = |error: NetError| ExecError::temporary(error.to_string());
         let network = Bridge::connect(config).await.map_err(unreachable)?;
         Ok(Engine { executor, network: Some(Arc::new(network)) })
+    }
+}
+
+/// Plain processes in the host's network: no root and no daemon.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessRuntime;
+
+#[async_trait]
+impl Runtime for ProcessRuntime {
+    fn name(&self) -> &'static str {
+        "processes"
+    }
+
+    async fn describe(&self) -> Result<NodeDescription, ExecError> {
+        process::describe(NodeId::NIL)
+    }
+
+    async fn open(&self, place: &Place) -> Result<Engine, ExecError> {
+        let mut config = process::Config::new(place.node, &place.state_dir);
+        config.addr = place.advertise;
+        let dir = config.dir.display().to_string();
+        let executor = ProcessExecutor::open(config)
+            .await
+            .map_err(|error| ExecError::rejected(format!("{dir} cannot be used: {error}")))?;
+        let executor = Arc::new(executor);
+        Ok(Engine { executor, network: Some(Arc::new(HostNetwork::new(place.advertise))) })
+    }
+}
+
+/// Docker if its engine answers, else processes. Asked once: a node does not change its mind.
+pub struct AutoRuntime {
+    docker: DockerRuntime,
+    chosen: OnceCell<Arc<dyn Runtime>>,
+}
+
+impl AutoRuntime {
+    /// With the engine to look for.
+    pub fn new(docker_host: impl Into<String>) -> Self {
+        Self { docker: DockerRuntime::new(docker_host), chosen: OnceCell::new() }
+    }
+
+    async fn chosen(&self) -> &Arc<dyn Runtime> {
+        let choose = || async {
+            let runtime: Arc<dyn Runtime> = match self.docker.describe().await {
+                Ok(_) => Arc::new(self.docker.clone()),
+                Err(error) => {
+                    info!(%error, "no Docker Engine answers: tasks run as processes");
+                    Arc::new(ProcessRuntime)
+                }
+            };
+            runtime
+        };
+        self.chosen.get_or_init(choose).await
+    }
+}
+
+#[async_trait]
+impl Runtime for AutoRuntime {
+    fn name(&self) -> &'static str {
+        self.chosen.get().map_or("auto", |runtime| runtime.name())
+    }
+
+    async fn describe(&self) -> Result<NodeDescription, ExecError> {
+        self.chosen().await.describe().await
+    }
+
+    async fn open(&self, place: &Place) -> Result<Engine, ExecError> {
+        self.chosen().await.open(place).await
     }
 }
 

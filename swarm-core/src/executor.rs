@@ -172,6 +172,12 @@ pub trait Executor: Send + Sync + 'static {
     /// Removes everything that was made for a task, running or not.
     async fn remove(&self, task: TaskId) -> Result<(), ExecError>;
 
+    /// Gives back what the executor itself holds on this machine, such as a mount: the node has
+    /// left for good and every task was removed.
+    async fn close(&self) -> Result<(), ExecError> {
+        Ok(())
+    }
+
     /// The output of a task.
     async fn logs(&self, task: TaskId, options: LogOptions) -> Result<LogStream, ExecError> {
         let _ = options;

@@ -3,6 +3,5 @@
 
 pub mod executor;
 pub mod network;
-pub mod planner;
 pub mod scheduler;
 pub mod store;

@@ -150,6 +150,7 @@ impl Hands {
         if let Err(error) = network {
             warn!(%error, "the node's networks could not be removed");
         }
-        results.into_iter().collect()
+        results.into_iter().collect::<Result<(), ExecError>>()?;
+        self.executor.close().await
     }
 }

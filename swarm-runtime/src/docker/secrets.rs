@@ -91,6 +91,21 @@ impl Files {
         Ok(())
     }
 
+    /// Gives the memory back, with whatever is in it.
+    ///
+    /// # Errors
+    /// `Temporary` when the tmpfs is in use.
+    pub(super) fn close(&self) -> Result<(), ExecError> {
+        if is_mount_point(&self.mounted) && !unmount(&self.mounted) {
+            let path = self.mounted.display();
+            return Err(ExecError::temporary(format!("the tmpfs {path} cannot be unmounted")));
+        }
+        match fs::remove_dir_all(&self.shared) {
+            Err(error) if !is_absent(&error) => Err(failed(&self.shared, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// The directory in memory, made on first use.
     fn root(&self) -> Result<&Path, ExecError> {
         if in_memory(&self.mounted) || mount(&self.mounted) {
@@ -125,6 +140,19 @@ fn mount(dir: &Path) -> bool {
 }
 
 /// A directory that only this user can enter: containers see the files through their binds.
+/// Whether a directory is on another file system than its parent.
+fn is_mount_point(dir: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    let own = device(dir);
+    own.is_some() && dir.parent().and_then(device) != own
+}
+
+/// Takes back what [`mount`] did.
+fn unmount(dir: &Path) -> bool {
+    std::process::Command::new("umount").arg(dir).status().is_ok_and(|status| status.success())
+}
+
 fn private_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))

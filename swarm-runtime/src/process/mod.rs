@@ -42,6 +42,7 @@ use swarm_core::executor::{
 use swarm_core::model::{NodeDescription, NodeId, TaskId};
 use tracing::warn;
 
+pub use node::describe;
 use plan::{Places, Plan, ignored};
 use supervise::{TaskDir, find_command, find_user, private_dir};
 use task::Live;

@@ -7,7 +7,7 @@ use swarm_core::model::{EngineDescription, NodeDescription, NodeId, Platform, Re
 
 /// What this machine is and has. It reports no plugins: schedulers take such a node for one
 /// without a Docker Engine and do not look for any.
-pub(super) fn describe(node: NodeId) -> Result<NodeDescription, ExecError> {
+pub fn describe(node: NodeId) -> Result<NodeDescription, ExecError> {
     let read = |path: &str| {
         fs::read_to_string(path)
             .map_err(|error| ExecError::temporary(format!("reading {path}: {error}")))

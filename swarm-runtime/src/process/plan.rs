@@ -285,7 +285,7 @@ pub(super) fn ignored(spec: &ContainerSpec) -> Vec<&'static str> {
         ("ReadOnly", spec.read_only),
         ("Hosts", !spec.hosts.is_empty()),
         ("DNSConfig", spec.dns_config.is_some()),
-        ("Isolation", !spec.isolation.is_empty()),
+        ("Isolation", !matches!(spec.isolation.as_str(), "" | "default")),
         ("Sysctls", !spec.sysctls.is_empty()),
         ("CapabilityAdd", !spec.capability_add.is_empty()),
         ("CapabilityDrop", !spec.capability_drop.is_empty()),

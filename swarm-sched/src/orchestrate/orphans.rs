@@ -32,8 +32,7 @@ impl Planner for Orphans {
     }
 
     fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
-        // Nodes that are gone count as well: their tasks may have been left behind.
-        keys.extend(view.nodes_with_tasks().map(Key::Node));
+        keys.extend(view.nodes.iter().map(|node| Key::Node(node.id)));
     }
 
     fn plan(&self, view: &Snapshot, key: &Key, ctx: &mut Ctx<'_>) -> Plan {

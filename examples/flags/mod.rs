@@ -1,0 +1,108 @@
+//! The flags that the `manager` and `worker` examples share.
+
+pub(crate) mod executor;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use executor::Executor;
+use swarm::http::{InitRequest, JoinRequest, ListenSpec, LocalNode as _, LocalState, TlsFiles};
+use swarm::node::{Node, NodeConfig};
+use tokio_util::sync::CancellationToken;
+
+/// What a node is told on the command line. Without --init and --join it waits, and `docker swarm
+/// init` or `docker swarm join` on its API makes it a manager or a worker.
+#[derive(Parser)]
+pub(crate) struct Flags {
+    /// Where the node keeps what it must remember
+    #[arg(long, value_name = "DIR")]
+    state_dir: PathBuf,
+    /// The name to show; the machine's by default
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Where a manager listens for the other nodes
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<SocketAddr>,
+    /// What the other nodes use: an address or an interface, with an optional port
+    #[arg(long, value_name = "ADDR")]
+    advertise: Option<String>,
+    /// Where the Docker API is served: unix:///PATH, or tcp://ADDR:PORT with TLS; repeatable
+    #[arg(long, value_name = "URL")]
+    api: Vec<ListenSpec>,
+    /// CA, certificate and key (PEM files) for tcp:// listeners, whose clients must have a
+    /// certificate of the same CA
+    #[arg(long, value_name = "CA,CERT,KEY", value_delimiter = ',', num_args = 3)]
+    api_tls: Vec<PathBuf>,
+    /// Serve tcp:// on loopback without TLS: whoever reaches the port is root on this machine
+    #[arg(long)]
+    api_insecure_loopback: bool,
+    /// What runs the tasks
+    #[arg(long, value_enum, default_value = "auto")]
+    executor: Executor,
+    /// The Docker Engine to use
+    #[arg(long, value_name = "URL", default_value = "unix:///var/run/docker.sock")]
+    docker_host: String,
+    /// A label for engine.labels.K constraints; repeatable
+    #[arg(long, value_name = "K=V")]
+    label: Vec<String>,
+    /// Become the first manager of a new swarm
+    #[arg(long, conflicts_with = "join")]
+    init: bool,
+    /// Join the swarm of this manager
+    #[arg(long, value_name = "ADDR:PORT", requires = "token")]
+    join: Option<String>,
+    /// The token of `docker swarm join-token`
+    #[arg(long, value_name = "TOKEN", requires = "join")]
+    token: Option<String>,
+}
+
+impl Flags {
+    /// The node that the flags describe; `parts` are what an embedder would replace.
+    pub(crate) fn config(&self) -> NodeConfig {
+        let label = |label: &String| match label.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None => (label.clone(), String::new()),
+        };
+        NodeConfig {
+            hostname: self.hostname.clone(),
+            listen: self.listen,
+            advertise: self.advertise.clone(),
+            labels: self.label.iter().map(label).collect(),
+            ..NodeConfig::new(&self.state_dir, self.executor.runtime(&self.docker_host))
+        }
+    }
+
+    /// Runs a node until Ctrl-C or SIGTERM. Its tasks keep running.
+    pub(crate) async fn run(self, config: NodeConfig) -> Result<(), Box<dyn std::error::Error>> {
+        let node = Node::start(config).await?;
+        let stop = CancellationToken::new();
+        let tls = match self.api_tls.as_slice() {
+            [ca, cert, key] => {
+                Some(TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() })
+            }
+            _ => None,
+        };
+        let listeners =
+            swarm::http::bind(&self.api, tls.as_ref(), self.api_insecure_loopback).await?;
+        let api = tokio::spawn(swarm::http::serve(listeners, node.clone(), stop.clone()));
+        if node.status().state == LocalState::Inactive {
+            self.become_member(&node).await?;
+        }
+        swarm::node::terminated().await;
+        stop.cancel();
+        api.await?;
+        node.stop().await;
+        Ok(())
+    }
+
+    async fn become_member(&self, node: &Node) -> Result<(), swarm::error::ApiError> {
+        if self.init {
+            node.init(InitRequest::default()).await?;
+        } else if let (Some(manager), Some(token)) = (&self.join, &self.token) {
+            let (remote_addrs, join_token) = (vec![manager.clone()], token.clone());
+            node.join(JoinRequest { remote_addrs, join_token, ..Default::default() }).await?;
+        }
+        Ok(())
+    }
+}

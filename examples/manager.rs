@@ -1,0 +1,14 @@
+//! A node that is, or becomes, a manager: everything with its defaults. An embedder replaces
+//! parts: `config.parts.scheduler = Some(Arc::new(MyScheduler))`, a planner, a secret store.
+
+mod flags;
+
+use clap::Parser as _;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    flags::executor::log("warn,swarm=info,swarm_raft=info,swarm_runtime=info");
+    let flags = flags::Flags::parse();
+    let config = flags.config();
+    flags.run(config).await
+}

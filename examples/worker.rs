@@ -1,0 +1,14 @@
+//! A node that joins a swarm and runs tasks. An embedder brings an executor of its own by
+//! implementing `swarm::node::Runtime`: `config.runtime = Arc::new(MyRuntime)`.
+
+mod flags;
+
+use clap::Parser as _;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    flags::executor::log("warn,swarm=info,swarm_raft=info,swarm_runtime=info");
+    let flags = flags::Flags::parse();
+    let config = flags.config();
+    flags.run(config).await
+}
