@@ -137,3 +137,7 @@ fn in_words(network: &Network, error: NetError) -> ExecError {
     }
     .caused_by(error)
 }
+
+#[cfg(test)]
+#[path = "networks_tests.rs"]
+mod tests;

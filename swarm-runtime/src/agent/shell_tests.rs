@@ -167,11 +167,23 @@ async fn a_task_runs_is_stopped_and_goes() {
     })
     .await;
     world.stop().await.unwrap();
-    let mut last = None;
-    while let Some(message) = manager.end.receiver.recv().await {
-        last = Some(message);
+}
+
+#[tokio::test]
+async fn only_a_node_that_leaves_says_goodbye() {
+    for leaves in [false, true] {
+        let mut world = World::start(executor(), None);
+        let mut manager = world.session().await;
+        if leaves {
+            world.agent.leave();
+        }
+        world.stop().await.unwrap();
+        let mut last = None;
+        while let Some(message) = manager.end.receiver.recv().await {
+            last = Some(message);
+        }
+        assert_eq!(last == Some(AgentMessage::Goodbye), leaves, "{last:?}");
     }
-    assert_eq!(last, Some(AgentMessage::Goodbye));
 }
 
 #[tokio::test]

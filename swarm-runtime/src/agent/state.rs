@@ -454,3 +454,7 @@ fn record(run: &Run) -> Record {
     }
     Record { task, status: run.status.clone(), addresses: run.addresses.clone() }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
