@@ -14,7 +14,8 @@ use std::path::Path;
 /// Nothing is durable before a sync: bytes and length after [`DiskFile::sync`], names after
 /// [`sync_dir`](Self::sync_dir). Calls block; the store makes them on threads of its own.
 pub trait Disk: Send + Sync + 'static {
-    /// Makes a directory for its owner alone, with its parents; one that exists is kept.
+    /// Makes a directory for its owner alone, with its parents, durable on return; one that exists
+    /// is kept.
     ///
     /// # Errors
     /// As the operating system says.
@@ -84,7 +85,7 @@ pub trait DiskFile: Send {
     /// [`io::ErrorKind::StorageFull`] when there is no room; nothing has changed then.
     fn allocate(&mut self, len: u64) -> io::Result<()>;
 
-    /// Cuts the file to `len` bytes.
+    /// Cuts the file to `len` bytes; what was cut off is gone for good.
     ///
     /// # Errors
     /// As the operating system says.
@@ -108,7 +109,15 @@ pub struct FsDisk;
 
 impl Disk for FsDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+        let Some(parent) = path.parent().filter(|_| !path.is_dir()) else { return Ok(()) };
+        self.create_dir(parent)?;
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+            // The first name of a relative path has an empty parent.
+            Ok(()) if parent.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
+            Ok(()) => self.sync_dir(parent),
+        }
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
@@ -167,7 +176,9 @@ impl DiskFile for fs::File {
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.set_len(len)
+        self.set_len(len)?;
+        // A sync of data alone need not keep a length that has become smaller.
+        self.sync_all()
     }
 
     fn sync(&mut self) -> io::Result<()> {

@@ -2,6 +2,7 @@
 //! several managers, the loss of a minority of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -29,6 +30,9 @@ use crate::{link, log, wire};
 
 /// Batches that may wait to be proposed; more wait to wait.
 const QUEUE: usize = 4096;
+/// How long a writer waits for its outcome. Longer than any election and any slow sync that a
+/// store should live with; without a majority of managers, entries wait for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The durable, replicated store.
 ///
@@ -75,7 +79,7 @@ impl RaftStore {
         let (announce, leadership) = watch::channel(Leadership::None);
         let tasks = vec![
             tokio::spawn(propose::run(raft.clone(), pending)).abort_handle(),
-            tokio::spawn(follow_leadership(raft.clone(), announce)).abort_handle(),
+            tokio::spawn(follow_leadership(raft.clone(), log.clone(), announce)).abort_handle(),
             tokio::spawn(take_snapshots(raft.clone(), snapshot_due)).abort_handle(),
         ];
         let receiver = Receiver { raft: raft.clone(), incoming: Mutex::new(None) };
@@ -202,8 +206,10 @@ impl Store for RaftStore {
             biased;
             result = result => result.unwrap_or_else(|_| Err(self.stopped())),
             _ = health.wait_for(|health| health.stuck) => {
-                let reason = "it waits for room on a full disk".to_owned();
-                Err(CommitError::Unknown(reason))
+                Err(CommitError::Unknown("it waits for room on a full disk".to_owned()))
+            }
+            () = tokio::time::sleep(PATIENCE) => {
+                Err(CommitError::Unknown("no majority of managers has confirmed it".to_owned()))
             }
         }
     }
@@ -243,10 +249,13 @@ pub(crate) fn open_files(config: &RaftConfig) -> Result<(Log, Arc<Snapshots>), O
 }
 
 /// Tells who leads, as openraft's metrics show it.
-async fn follow_leadership(raft: Raft, announce: watch::Sender<Leadership>) {
+async fn follow_leadership(raft: Raft, log: Log, announce: watch::Sender<Leadership>) {
     let mut metrics = raft.metrics();
     loop {
         let now = leadership(&metrics.borrow_watched());
+        if let Err(fatal) = &metrics.borrow_watched().running_state {
+            log.fail(fatal);
+        }
         announce.send_if_modified(|before| {
             let changed = *before != now;
             if changed {

@@ -119,10 +119,17 @@ impl Log {
         if let Some(thread) = thread {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-        self.shared.health.send_modify(|health| {
-            health.failed.get_or_insert_with(|| "it was shut down".to_owned());
-        });
+        self.fail(&"it was shut down");
         drop(self.shared.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Notes why the store has stopped, unless another reason was there before.
+    pub(crate) fn fail(&self, reason: &dyn std::fmt::Display) {
+        self.shared.health.send_if_modified(|health| {
+            let first = health.failed.is_none();
+            health.failed.get_or_insert_with(|| reason.to_string());
+            first
+        });
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
