@@ -171,7 +171,7 @@ fn while_paused_a_task_that_was_not_updated_is_replaced_as_it_was() {
 #[test]
 fn a_failure_after_the_monitor_time_is_none_of_the_update() {
     let mut world = World::new(2);
-    let id = running(&mut world, 2, |_| {});
+    let id = running(&mut world, 3, |config| config.delay = Nanos::from_secs(10));
     world.behaves(|task| match image(task) {
         "b" => Behaviour::Ends(SECOND * 6, TaskState::Failed),
         _ => Behaviour::Runs,
@@ -244,6 +244,40 @@ fn a_lost_node_is_no_failure_of_the_update() {
     world.lose(updated.node_id.unwrap());
     world.run_secs(60);
     assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn the_successor_of_a_task_that_lost_its_node_counts_for_it() {
+    let mut world = World::new(3);
+    let id = running(&mut world, 3, |_| {});
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(1);
+    let updated = world.tasks(id).into_iter().find(|task| image(task) == "b").unwrap();
+    world.lose(updated.node_id.unwrap());
+    let slot = updated.slot;
+    world.behaves(move |task| match image(task) {
+        "b" if task.slot == slot => Behaviour::Rejected,
+        _ => Behaviour::Runs,
+    });
+    world.run_secs(60);
+    assert_eq!(state(&world, id), Some(UpdateState::Paused));
+}
+
+#[test]
+fn a_drained_node_with_the_old_and_the_new_task_gets_one_successor() {
+    let mut world = World::new(1);
+    let id = running(&mut world, 1, |config| config.order = Some(UpdateOrder::StartFirst));
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(1);
+    assert_eq!(world.tasks(id).iter().filter(|task| task.is_wanted()).count(), 2);
+    let node = world.tasks(id)[0].node_id.unwrap();
+    world.edit_node(node, |node| {
+        node.spec.availability = swarm_core::model::Availability::Drain;
+    });
+    world.run_secs(1);
+    assert_eq!(world.tasks(id).iter().filter(|task| task.is_wanted()).count(), 1);
 }
 
 #[test]
