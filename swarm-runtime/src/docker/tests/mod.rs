@@ -2,6 +2,7 @@
 
 mod conformance;
 mod delivery;
+mod outage;
 mod refusals;
 
 use std::path::PathBuf;

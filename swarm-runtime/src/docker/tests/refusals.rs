@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use swarm_core::executor::{ExecErrorKind, Executor as _};
+use futures_util::TryStreamExt as _;
+use swarm_core::executor::{ExecErrorKind, Executor as _, LogOptions};
 use swarm_core::id::IdSource;
-use swarm_core::model::{Mount, MountType, SecretBytes};
+use swarm_core::model::{Driver, Mount, MountType, SecretBytes};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -48,6 +49,22 @@ async fn a_missing_command_fails_the_start() {
     assert_eq!(error.kind, ExecErrorKind::Failed);
     assert!(error.message.starts_with("starting container failed: "), "{error}");
     assert!(error.message.contains("no-such-command"), "{error}");
+    node.executor.remove(task.task.id).await.expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_driver_that_cannot_be_read_says_so() {
+    let Some(node) = Node::open().await else { return };
+    let mut task = node.task(shell("true"), Vec::new());
+    let inner = Arc::make_mut(&mut task.task);
+    Arc::make_mut(&mut inner.spec).log_driver =
+        Some(Driver { name: "none".into(), ..Default::default() });
+    node.start(&task).await.expect("started");
+    let options = LogOptions { stdout: true, stderr: true, ..Default::default() };
+    let mut logs = node.executor.logs(task.task.id, options).await.expect("a stream");
+    let error = logs.try_next().await.expect_err("nothing was kept");
+    assert_eq!(error.kind, ExecErrorKind::Unsupported, "{error}");
+    assert!(error.message.contains("does not support reading"), "{error}");
     node.executor.remove(task.task.id).await.expect("removed");
 }
 
