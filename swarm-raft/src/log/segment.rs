@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile};
-use crate::frame::{self, FILE_HEADER, FileKind};
+use crate::frame::{self, FileKind};
 use crate::record::{Base, Record};
 use crate::seal::{DataKey, FileKey, random};
 
@@ -44,16 +44,19 @@ impl Segment {
         reserve: u64,
     ) -> io::Result<Self> {
         let salt = random();
-        let mut file = disk.create(&path(dir, number))?;
-        file.allocate(reserve)?;
-        file.write_at(0, &frame::encode_header(FileKind::Log, number, &salt))?;
-        let (key, end) = (key.file_key(&salt), FILE_HEADER as u64);
-        let mut segment = Self { number, file, key, end, reserved: reserve, next: 0 };
+        let key = key.file_key(&salt);
         let mut plain = Vec::new();
         Record::Base(base.clone()).encode(&mut plain);
-        segment.append(&plain)?;
+        let mut bytes = frame::encode_header(FileKind::Log, number, &salt).to_vec();
+        bytes.extend(frame::encode_frame(&key, 0, &plain));
+        // Both are one write within one sector: a damaged header beside a whole frame is rot.
+        debug_assert!(bytes.len() <= 512);
+        let mut file = disk.create(&path(dir, number))?;
+        file.allocate(reserve)?;
+        file.write_at(0, &bytes)?;
+        file.sync()?;
         disk.sync_dir(dir)?;
-        Ok(segment)
+        Ok(Self { number, file, key, end: bytes.len() as u64, reserved: reserve, next: 1 })
     }
 
     /// Writes one frame; durable on return.
