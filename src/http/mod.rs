@@ -6,6 +6,7 @@
 //! the version prefix first, then its route; a handler extracts, calls
 //! [`Control`](crate::manager::control::Control), and renders a view of what it got.
 
+mod adjust;
 mod body;
 mod dispatch;
 mod error;

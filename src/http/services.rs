@@ -11,6 +11,7 @@ use swarm_core::model::{
 };
 use swarm_core::store::Snapshot;
 
+use super::adjust::adjust;
 use super::body::Json;
 use super::error::{internal, json, ok};
 use super::filter::Filters;
@@ -108,9 +109,11 @@ struct Created {
 /// `POST /services/create`
 pub(super) async fn create(
     State(node): Node,
+    Extension(api): Extension<ApiVersion>,
     headers: HeaderMap,
-    Json(spec): Json<ServiceSpec>,
+    Json(mut spec): Json<ServiceSpec>,
 ) -> Result<Response, ApiError> {
+    adjust(&mut spec, api);
     let id = control(&*node)?.create_service(spec, registry_auth(&headers)).await?;
     Ok(json(StatusCode::CREATED, &Created { id, warnings: None }))
 }
@@ -125,10 +128,12 @@ struct Updated {
 pub(super) async fn update(
     State(node): Node,
     Path(id): Path<String>,
+    Extension(api): Extension<ApiVersion>,
     query: Query,
     headers: HeaderMap,
-    Json(spec): Json<ServiceSpec>,
+    Json(mut spec): Json<ServiceSpec>,
 ) -> Result<Response, ApiError> {
+    adjust(&mut spec, api);
     let version = query.version("service")?;
     let control: Arc<_> = control(&*node)?;
     control.view()?.find_service(&id)?;

@@ -86,11 +86,9 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// Whether a task was made from its service's present specification, in the present run of a job.
+/// Whether a task is what its service asks for now, in the present run of a job.
 fn up_to_date(view: &Snapshot, task: &Task) -> bool {
-    let Some(service) = view.services.get(task.service_id) else { return false };
-    let run = service.job_status.as_ref().map(|job| job.job_iteration);
-    let same_spec = Arc::ptr_eq(&task.spec, &service.spec.task) || task.spec == service.spec.task;
-    same_spec
-        && (run.is_none() || task.job_iteration.unwrap_or_default() == run.unwrap_or_default())
+    let job = view.services.get(task.service_id).and_then(|service| service.job_status.as_ref());
+    job.is_none_or(|job| task.job_iteration == Some(job.job_iteration))
+        && swarm_sched::orchestrate::is_up_to_date(view, task)
 }

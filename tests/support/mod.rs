@@ -3,6 +3,8 @@
 
 #![allow(dead_code, missing_docs, unreachable_pub)]
 
+pub mod recordings;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use swarm_core::model::{
-    EndpointMode, NetworkAttachmentConfig, ServiceId, ServiceMode, ServiceSpec, validate,
+    EndpointMode, FailureAction, NetworkAttachmentConfig, RestartCondition, ServiceId, ServiceMode,
+    ServiceSpec, UpdateOrder, validate,
 };
 use swarm_core::store::Snapshot;
 use swarm_sched::allocate::port_conflict;
@@ -24,6 +25,9 @@ pub(super) fn normalise(spec: &mut ServiceSpec, view: &Snapshot) -> Result<(), A
     for attachment in &mut task.networks {
         resolve(attachment, view)?;
     }
+    if let Some(policy) = &mut task.restart_policy {
+        policy.condition.get_or_insert(RestartCondition::Any);
+    }
     if let Some(container) = &mut task.container {
         if task.runtime.is_empty() {
             "container".clone_into(&mut task.runtime);
@@ -31,8 +35,10 @@ pub(super) fn normalise(spec: &mut ServiceSpec, view: &Snapshot) -> Result<(), A
         if container.isolation.is_empty() {
             "default".clone_into(&mut container.isolation);
         }
-        let capabilities = [&mut container.capability_add, &mut container.capability_drop];
-        capabilities.into_iter().flatten().for_each(capability);
+        let binds = container.mounts.iter_mut().filter_map(|mount| mount.bind.as_mut());
+        for bind in binds.filter(|bind| bind.non_recursive && bind.propagation.is_empty()) {
+            "rprivate".clone_into(&mut bind.propagation);
+        }
     }
     match &mut spec.mode {
         ServiceMode::Replicated(mode) => _ = mode.replicas.get_or_insert(1),
@@ -42,19 +48,14 @@ pub(super) fn normalise(spec: &mut ServiceSpec, view: &Snapshot) -> Result<(), A
         }
         ServiceMode::Global(_) | ServiceMode::GlobalJob(_) => {}
     }
+    for config in spec.update_config.iter_mut().chain(&mut spec.rollback_config) {
+        config.failure_action.get_or_insert(FailureAction::Pause);
+        config.order.get_or_insert(UpdateOrder::StopFirst);
+    }
     if let Some(endpoint) = &mut spec.endpoint {
         endpoint.mode.get_or_insert(EndpointMode::Vip);
     }
     Ok(())
-}
-
-fn capability(name: &mut String) {
-    let upper = name.to_ascii_uppercase();
-    *name = match upper.as_str() {
-        "ALL" => upper,
-        _ if upper.starts_with("CAP_") => upper,
-        _ => format!("CAP_{upper}"),
-    };
 }
 
 fn resolve(attachment: &mut NetworkAttachmentConfig, view: &Snapshot) -> Result<(), ApiError> {

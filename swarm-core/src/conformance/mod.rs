@@ -3,5 +3,6 @@
 
 pub mod executor;
 pub mod network;
+pub mod planner;
 pub mod scheduler;
 pub mod store;

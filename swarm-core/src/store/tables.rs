@@ -1,7 +1,7 @@
 //! Pure: the state as persistent tables. A [`Snapshot`] is cloned in constant time; a change
 //! copies the path to one row and leaves every other snapshot as it was.
 
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
@@ -193,6 +193,15 @@ impl Snapshot {
     /// The tasks on a node, in order of id.
     pub fn tasks_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
         self.rows(self.tasks_by_node.range(range(node)).map(|(_, id)| *id))
+    }
+
+    /// The nodes that tasks name, whether they still exist or not, in order. O(log n) for each.
+    pub fn nodes_with_tasks(&self) -> impl Iterator<Item = NodeId> {
+        let first_after = |node: NodeId| {
+            let rest = (Bound::Excluded((node, *all::<Task>().end())), Bound::Unbounded);
+            self.tasks_by_node.range(rest).next().map(|(node, _)| *node)
+        };
+        std::iter::successors(first_after(NodeId::MIN), move |node| first_after(*node))
     }
 
     /// The tasks attached to a network, in order of id.

@@ -1,4 +1,4 @@
-//! Pure: a task's specification as the engine's create request (moby:
+//! Turns a task's specification into the engine's create request (moby:
 //! `daemon/cluster/executor/container/container.go`).
 
 use std::collections::HashMap;

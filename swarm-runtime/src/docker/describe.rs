@@ -11,7 +11,9 @@ use super::DockerExecutor;
 impl DockerExecutor {
     /// What the node is and has.
     pub(super) async fn description(&self) -> Result<NodeDescription, ExecError> {
-        Ok(describe(&self.raw_info().await?, self.config.hostname.as_deref()))
+        let mut node = describe(&self.raw_info().await?, self.config.hostname.as_deref());
+        node.engine.labels.extend(self.config.labels.clone());
+        Ok(node)
     }
 }
 

@@ -7,8 +7,8 @@
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `create` | Pure: a task's specification as the engine's create request |
-//! | `ports` | Pure: published ports, and what became of them |
+//! | `create` | a task's specification as the engine's create request |
+//! | `ports` | published ports, and what became of them |
 //! | `image` | pulls, with the client's credentials |
 //! | `secrets` | secrets and configs as files in memory |
 //! | `start` | start, health, end |
@@ -39,7 +39,7 @@ use bollard::errors::Error;
 use swarm_core::executor::{
     Assignment, ExecError, Executor, Exit, LogOptions, LogStream, Observed, Sandbox, Started,
 };
-use swarm_core::model::{ClusterId, NodeDescription, NodeId, TaskId};
+use swarm_core::model::{ClusterId, Labels, NodeDescription, NodeId, TaskId};
 
 pub use engine::RawResponse;
 use secrets::Files;
@@ -66,6 +66,8 @@ pub struct DockerConfig {
     pub advertise: Option<IpAddr>,
     /// The node's host name; absent takes the engine's.
     pub hostname: Option<String>,
+    /// Labels for `engine.labels.*` constraints, beside those that the engine has.
+    pub labels: Labels,
     /// Whether an image that is present is used without asking its registry for a newer one
     /// (Docker: `DOCKER_SERVICE_PREFER_OFFLINE_IMAGE`).
     pub prefer_offline_image: bool,
@@ -87,6 +89,7 @@ impl DockerConfig {
             state_dir: state_dir.into(),
             advertise: None,
             hostname: None,
+            labels: Labels::new(),
             prefer_offline_image: false,
         }
     }

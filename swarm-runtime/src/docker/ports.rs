@@ -4,7 +4,7 @@
 //! a free number of the node's address: that is where every node's load balancer reaches the
 //! task, on this engine and from others, without an overlay network.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bollard::models::{PortBinding, PortMap};
@@ -52,7 +52,7 @@ pub(super) fn bindings(task: &Task, advertise: Option<IpAddr>) -> PortMap {
 /// answer.
 pub(super) fn published(
     ports: &[PortConfig],
-    actual: &HashMap<String, Option<Vec<PortBinding>>>,
+    actual: &PortMap,
 ) -> (Vec<PortConfig>, Vec<TaskEndpoint>) {
     let (mut host, mut endpoints) = (Vec::new(), Vec::new());
     let fixed: BTreeSet<(String, u16)> = ports

@@ -206,15 +206,25 @@ fn check(view: &Snapshot) {
             assert!(!same, "{} and {} share an identifier", network.spec.name, other.spec.name);
         }
     }
-    let mut ports: BTreeMap<(PortProtocol, u16), ServiceId> = BTreeMap::new();
+    check_ports(view);
+}
+
+/// No two services hold one port, unless both publish it on the host.
+fn check_ports(view: &Snapshot) {
+    let mut held: Vec<(ServiceId, PortConfig)> = Vec::new();
     for service in view.services.iter().filter(|service| !service.pending_delete) {
-        let held = service.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
-        for port in held.filter(|port| port.publish_mode == PublishMode::Ingress) {
-            assert_ne!(port.published_port, 0, "an ingress port has a number");
-            let former = ports.insert((port.protocol, port.published_port), service.id);
-            let shared = former.is_some_and(|former| former != service.id);
-            assert!(!shared, "port {} is held twice", port.published_port);
-        }
+        let ports = service.endpoint.iter().flat_map(|endpoint| endpoint.ports.clone());
+        held.extend(ports.map(|port| (service.id, port)));
+    }
+    for (index, (owner, port)) in held.iter().enumerate() {
+        let ingress = port.publish_mode == PublishMode::Ingress;
+        assert!(!ingress || port.published_port != 0, "an ingress port has a number");
+        let rival = held[index + 1..].iter().find(|(other, rival)| {
+            other != owner
+                && (rival.protocol, rival.published_port) == (port.protocol, port.published_port)
+                && (ingress || rival.publish_mode == PublishMode::Ingress)
+        });
+        assert_eq!(rival, None, "{owner} has port {} too", port.published_port);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Pure: tasks whose node no longer fits them (SwarmKit: `orchestrator/constraintenforcer`).
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use swarm_core::control::{Ctx, Key, Plan, Planner};
 use swarm_core::model::{
@@ -91,16 +90,19 @@ impl Fits<'_> {
         let (view, node) = (self.view, self.node);
         let settled = self.known.entry(task.service_id).or_insert_with(|| {
             let service = view.services.get(task.service_id);
-            let service = service.filter(|service| is_settled(service))?;
+            let service = service.filter(|service| is_settled(service, node))?;
             Some(Fit::new(service.spec.task.constraints()).matches(node))
         });
         settled.unwrap_or_else(|| Fit::new(task.spec.constraints()).matches(node))
     }
 }
 
-fn is_settled(service: &Arc<Service>) -> bool {
+/// Whether it is the node that changed last, and not the service.
+fn is_settled(service: &Service, node: &Node) -> bool {
     let state = service.update_status.as_ref().map(|status| status.state);
-    matches!(state, Some(UpdateState::Completed | UpdateState::RollbackCompleted))
+    let at_rest =
+        matches!(state, None | Some(UpdateState::Completed | UpdateState::RollbackCompleted));
+    at_rest && node.revision > service.version
 }
 
 /// Takes a task's reservations from what the node has left; `false` if they are more than that.

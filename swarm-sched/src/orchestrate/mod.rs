@@ -32,7 +32,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use swarm_core::control::{Key, Planner};
-use swarm_core::model::{NodeId, Service, TaskState};
+use swarm_core::model::{NodeId, Service, Task, TaskState};
 use swarm_core::store::{Event, Object, Snapshot};
 
 pub use enforce::Enforce;
@@ -56,6 +56,15 @@ pub fn planners() -> Vec<Arc<dyn Planner>> {
         Arc::new(Update),
         Arc::new(Reap),
     ]
+}
+
+/// Whether a task is what its service asks for now, so that an update would leave it alone: what
+/// the API's `_up-to-date` filter means (SwarmKit: `IsTaskDirty`, negated). A task without a
+/// service is not.
+#[must_use]
+pub fn is_up_to_date(view: &Snapshot, task: &Task) -> bool {
+    let service = view.services.get(task.service_id);
+    service.is_some_and(|service| clean::Clean::new(view, service).is_clean(task))
 }
 
 /// Whether an event about a task can change which tasks its service needs: it appears, goes, ends,

@@ -32,7 +32,8 @@ impl Planner for Orphans {
     }
 
     fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
-        keys.extend(view.nodes.iter().map(|node| Key::Node(node.id)));
+        // Nodes that are gone count as well: their tasks may have been left behind.
+        keys.extend(view.nodes_with_tasks().map(Key::Node));
     }
 
     fn plan(&self, view: &Snapshot, key: &Key, ctx: &mut Ctx<'_>) -> Plan {

@@ -22,6 +22,10 @@ use super::slots::{Maker, Slot, rank};
 /// How long a replacement waits for its predecessor to stop.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A task's replacement starts no sooner after the task could, even where the policy's delay is
+/// zero: what fails at once shall not keep the managers busy with nothing else.
+const SHORTEST_LIFE: Duration = Duration::from_millis(100);
+
 /// Attempts that a task remembers, so that it stays of bounded size. A policy that allows more
 /// within its window never runs out of attempts.
 const ATTEMPTS: usize = 1_000;
@@ -155,14 +159,14 @@ impl<'a> Repair<'a> {
     ) {
         if let Some(at) = task.start_after.filter(|at| *at > ctx.now)
             && task.status.state.is_terminal()
+            && !relieved
         {
             // It failed while it was being made ready. One attempt for each delay, no more.
             return plan.look_again(at);
         }
         plan.changes.push(Change::Desire(task.id, TaskState::Shutdown));
         let heir = slot.wanted().next_back().is_some_and(|newest| newest.id == task.id);
-        let needed = !relieved || (!self.paused && self.clean.is_clean(task));
-        if self.replace && heir && needed && should_restart(task, ctx.now) {
+        if self.replace && heir && !relieved && should_restart(task, ctx.now) {
             let new = self.replacement(slot, task, ctx);
             plan.because(
                 Key::Task(new.id),
@@ -174,7 +178,7 @@ impl<'a> Repair<'a> {
 
     /// The task that comes after one that ended or has to leave its node. It runs what the
     /// service asks for now; while a roll-out is paused, what its predecessor ran.
-    fn replacement(&mut self, slot: Slot<'_>, old: &Task, ctx: &mut Ctx<'_>) -> Task {
+    pub(super) fn replacement(&mut self, slot: Slot<'_>, old: &Task, ctx: &mut Ctx<'_>) -> Task {
         let mut new = self.maker.task(slot.place, ctx);
         if self.paused && !self.clean.is_clean(old) {
             new.spec = old.spec.clone();
@@ -186,7 +190,9 @@ impl<'a> Repair<'a> {
         let since = ended.map_or(ctx.now, |ended| ended.max(old.start_after.unwrap_or_default()));
         let node = old.node_id.and_then(|node| self.view.nodes.get(node));
         let drained = node.is_some_and(|node| node.spec.availability == Availability::Drain);
-        let at = if drained { ctx.now } else { since + delay(old) };
+        let began = old.start_after.unwrap_or(old.created_at);
+        let at = (since + delay(old)).max(began + SHORTEST_LIFE);
+        let at = if drained { ctx.now } else { at };
         start(self.view, &mut new, at, old, ctx.now);
         new.restarts = self.attempts(old, &new);
         if !ended_on_its_own(old) {

@@ -3,8 +3,10 @@
 
 mod global;
 mod nodes;
+mod random;
 mod replicated;
 mod restart;
 mod rollback;
+mod together;
 mod update;
 mod world;

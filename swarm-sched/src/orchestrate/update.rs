@@ -23,8 +23,9 @@ use swarm_core::time::{Nanos, Timestamp};
 
 use super::clean::Clean;
 use super::global::Eligible;
+use super::restart::Repair;
 use super::slots::{Maker, Place, Slot, Slots, rank};
-use super::{CHANGES_PER_PLAN, node_matters, restart, services_on, task_matters};
+use super::{CHANGES_PER_PLAN, node_differs, restart, services_on, task_matters};
 
 /// Rolls changed specifications out, and back.
 ///
@@ -47,7 +48,7 @@ impl Planner for Update {
             Object::Task(task) if task_matters(event) || complains(event) => {
                 keys.push(Key::Service(task.service_id));
             }
-            Object::Node(node) if node_matters(event) => keys.push(Key::Node(node.id)),
+            Object::Node(node) if node_differs(event) => keys.push(Key::Node(node.id)),
             _ => {}
         }
     }
@@ -65,9 +66,12 @@ impl Planner for Update {
                     plan_service(view, service, ctx, &mut plan);
                 }
             }
-            // Only in global mode does it depend on a node whether its tasks are updated.
+            // Which tasks are up to date depends on their nodes in two cases only.
             Key::Node(id) => {
-                for service in services_on(view, *id).filter(|service| is_global(service)) {
+                let depends = |service: &&Arc<Service>| {
+                    is_global(service) || !service.spec.task.constraints().is_empty()
+                };
+                for service in services_on(view, *id).filter(depends) {
                     plan_service(view, service, ctx, &mut plan);
                 }
             }
@@ -104,6 +108,8 @@ fn plan_service(view: &Snapshot, service: &Arc<Service>, ctx: &mut Ctx<'_>, plan
     if let Some(task) = rollout.count_failures(&survey, &mut status) {
         let service = changed.insert(Service::clone(service));
         rollout.halt(task, &mut status, service, ctx.now);
+        // If it goes back, that begins once the specification has its new version.
+        plan.look_again(ctx.now);
     } else {
         rollout.advance(view, service, &mut survey, &mut status, ctx, plan);
         complain(&survey, &mut status);
@@ -157,6 +163,9 @@ struct Made {
 struct Survey<'a> {
     /// The slots to replace, in the order in which that is to happen.
     dirty: Vec<Slot<'a>>,
+    /// The slots whose new task failed while the old one still runs, with that new task. One try
+    /// for each: what comes after it is for the restart policy to say.
+    failed: Vec<(Slot<'a>, &'a Arc<Task>)>,
     /// The slots that were replaced so far.
     made: Vec<Made>,
     /// Tasks that the roll-out made and that ended on their own, the earliest end first.
@@ -168,7 +177,8 @@ impl<'a> Survey<'a> {
         let mut clean = Clean::new(view, service);
         let eligible = is_global(service).then(|| Eligible::new(service));
         let started = service.update_status.as_ref().and_then(|status| status.started_at);
-        let mut survey = Self { dirty: Vec::new(), made: Vec::new(), ended: Vec::new() };
+        let mut survey =
+            Self { dirty: Vec::new(), failed: Vec::new(), made: Vec::new(), ended: Vec::new() };
         for slot in slots.iter() {
             let reach = match (slot.place, &eligible) {
                 (Place::Node(node), Some(eligible)) => {
@@ -205,10 +215,10 @@ impl<'a> Survey<'a> {
         }
         let mut stands = slot.wanted().map(|task| clean.is_clean(task)).reduce(|a, b| a || b);
         let stands = *stands.get_or_insert_with(|| clean.is_clean(slot.newest()));
-        // One try for each slot: what comes after a failure is for its restart policy to say.
-        let tried = made.is_some_and(|task| restart::ended_on_its_own(task));
-        if !stands && !tried {
-            self.dirty.push(slot);
+        match made.filter(|task| restart::ended_on_its_own(task)) {
+            None if !stands => self.dirty.push(slot),
+            Some(failed) if !stands => self.failed.push((slot, failed)),
+            _ => {}
         }
         if let Some(task) = made {
             let given_up = !task.is_wanted() && restart::has_stopped(view, task);
@@ -316,6 +326,9 @@ impl Rollout {
         ctx: &mut Ctx<'_>,
         plan: &mut Plan,
     ) {
+        for (slot, failed) in &survey.failed {
+            take_over(view, service, *slot, failed, ctx, plan);
+        }
         let free_at = |made: &Made| made.arrived.map(|at| at + self.delay);
         let is_free = |made: &&Made| free_at(made).is_some_and(|at| at <= ctx.now);
         let in_flight = survey.made.len() - survey.made.iter().filter(is_free).count();
@@ -370,6 +383,27 @@ impl Rollout {
         message.clone_into(&mut status.message);
         status.completed_at = Some(now);
     }
+}
+
+/// The failure of a slot's new task was tolerated: the old one makes room all the same, and the
+/// next new one comes after the restart delay. If there is to be none, the old one stays.
+fn take_over(
+    view: &Snapshot,
+    service: &Service,
+    slot: Slot<'_>,
+    failed: &Task,
+    ctx: &mut Ctx<'_>,
+    plan: &mut Plan,
+) {
+    let Some(old) = slot.wanted().next() else { return };
+    if !restart::should_restart(failed, ctx.now) {
+        return;
+    }
+    let mut new = Repair::new(view, service).replacement(slot, failed, ctx);
+    new.start_after_stop_of = Some(old.id);
+    new.desired_state = TaskState::Ready;
+    plan.changes.extend(slot.wanted().map(|task| Change::Desire(task.id, TaskState::Shutdown)));
+    plan.changes.push(Change::create(new));
 }
 
 const SECOND: Duration = Duration::from_secs(1);

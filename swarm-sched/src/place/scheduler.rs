@@ -28,7 +28,7 @@ pub struct FilterScheduler<S> {
     strategy: S,
     /// The loads of the view that was asked about last, so that the next one, which came from it,
     /// costs only what changed. Derived from that view alone: answers do not depend on it.
-    last: Mutex<(Snapshot, Loads)>,
+    pub(super) last: Mutex<(Snapshot, Loads)>,
 }
 
 /// Swarm's own scheduler.
@@ -61,7 +61,19 @@ impl<S: Strategy> Scheduler for FilterScheduler<S> {
                 &mut answer,
             );
         }
+        take_back(view.tasks, &answer, &mut loads);
+        *last = (view.snapshot.clone(), loads);
         answer
+    }
+}
+
+/// What was answered may never come true: makes the loads those of the view again.
+fn take_back(tasks: &[Arc<Task>], answer: &Placements, loads: &mut Loads) {
+    let by_id: BTreeMap<_, _> = tasks.iter().map(|task| (task.id, task)).collect();
+    for placed in &answer.placed {
+        if let (Some(task), Some(load)) = (by_id.get(&placed.task), loads.get_mut(placed.node)) {
+            load.remove(&Share { task, claims: &placed.generic });
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use swarm_core::control::Ctx;
 use swarm_core::model::*;
+use swarm_core::scheduler::{PlacementView, Scheduler as _};
+use swarm_core::store::Epoch;
 
 use crate::world::{World, port, template};
 
@@ -480,4 +483,27 @@ fn any_strategy_behind_the_filters_keeps_it_too() {
         }
     }
     swarm_core::conformance::scheduler::suite(|| Box::new(super::FilterScheduler::new(Pack)));
+}
+
+#[test]
+fn a_scheduler_remembers_the_loads_of_the_view_and_not_of_its_answer() {
+    let mut world = World::new();
+    let fixed = world.node("a", |node| {
+        let generic = &mut node.description.as_mut().unwrap().resources.generic;
+        generic.extend(["G0", "G1"].map(gpu_named));
+    });
+    let service =
+        world.service("web", 2, |spec| reserve(spec, |r| r.generic = vec![gpus("gpu", 1)]));
+    let bound = world.task(service, 3, |task| task.node_id = Some(fixed));
+    let view = world.view();
+    let tasks = world.tasks_of(service);
+    let scheduler = super::SpreadScheduler::default();
+    let mut ctx = Ctx { now: world.now, ids: &mut world.ids, epoch: Epoch(1) };
+    let asked = PlacementView { snapshot: &view, service: None, tasks: &tasks };
+    let answer = scheduler.place(&asked, &mut ctx);
+    assert_eq!(answer.placed.len(), 2);
+    assert_eq!(answer.placed[0].task, bound, "what is bound comes first");
+    let last = scheduler.last.lock().unwrap();
+    assert_eq!(last.0.version(), view.version());
+    assert_eq!(last.1, super::load::Loads::of(&view));
 }

@@ -39,6 +39,19 @@ fn an_image_that_cannot_be_pulled_is_tried_once_for_each_delay() {
 }
 
 #[test]
+fn without_a_delay_there_are_ten_attempts_a_second_at_most() {
+    let mut world = World::new(1);
+    world.behaves(|_| Behaviour::Rejected);
+    let mut spec = replicated("typo", 1);
+    policy(&mut spec).delay = Some(Nanos(0));
+    policy(&mut spec).max_attempts = Some(1_000);
+    let id = world.create(spec);
+    world.run_secs(2);
+    let tasks = world.tasks(id).len();
+    assert!((20..=22).contains(&tasks), "{tasks}");
+}
+
+#[test]
 fn attempts_are_limited_across_leaders_and_history() {
     let mut world = World::new(1);
     world.behaves(|_| Behaviour::Ends(SECOND, TaskState::Failed));

@@ -213,25 +213,40 @@ fn continue_goes_on_whatever_fails() {
 }
 
 #[test]
-fn continue_with_start_first_does_not_stop_what_runs() {
+fn a_tolerated_failure_ends_the_old_task_as_well() {
     let mut world = World::new(2);
     let id = running(&mut world, 3, |config| {
         config.failure_action = Some(FailureAction::Continue);
         config.order = Some(UpdateOrder::StartFirst);
-        config.parallelism = 0;
     });
+    world.behaves(|task| match (image(task), task.slot) {
+        ("b", 2) => Behaviour::Rejected,
+        _ => Behaviour::Runs,
+    });
+    world.update(id, to_b);
+    world.run_secs(60);
+    assert_eq!(images(&world, id), BTreeMap::from([("b".to_owned(), 2)]));
+    assert_eq!(state(&world, id), Some(UpdateState::Completed));
+    world.behaves(|_| Behaviour::Runs);
+    world.run_secs(10);
+    assert_eq!(images(&world, id), BTreeMap::from([("b".to_owned(), 3)]));
+}
+
+#[test]
+fn a_failure_with_start_first_leaves_the_old_task_when_it_pauses() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 3, |config| config.order = Some(UpdateOrder::StartFirst));
+    let before: Vec<_> = world.running(id).iter().map(|task| task.id).collect();
     world.behaves(|task| match image(task) {
         "b" => Behaviour::Rejected,
         _ => Behaviour::Runs,
     });
     world.update(id, to_b);
     world.run_secs(60);
-    assert_eq!(images(&world, id)["a"], 3);
-    let attempts = world.tasks(id).len();
-    assert!(attempts <= 3 * 5, "each slot keeps to its history: {attempts}");
-    world.behaves(|_| Behaviour::Runs);
-    world.run_secs(60);
-    assert_eq!(images(&world, id), BTreeMap::from([("b".to_owned(), 3)]));
+    assert_eq!(state(&world, id), Some(UpdateState::Paused));
+    let after: Vec<_> = world.running(id).iter().map(|task| task.id).collect();
+    assert_eq!(after, before);
+    assert_eq!(world.tasks(id).len(), 4, "nothing else is tried");
 }
 
 #[test]

@@ -98,6 +98,10 @@ impl World {
         self.store.apply(&Batch::new(self.now, changes)).unwrap();
     }
 
+    pub(super) fn new_id<T: ?Sized>(&mut self) -> swarm_core::id::Id<T> {
+        self.ids.next()
+    }
+
     pub(super) fn add_node(&mut self) -> NodeId {
         let id = self.ids.next();
         let status = NodeStatus { state: NodeState::Ready, ..Default::default() };
@@ -237,6 +241,8 @@ impl World {
 
     /// When the task's container does something on its own.
     fn due(&self, task: &Task) -> Option<Timestamp> {
+        let view = self.view();
+        view.nodes.get(task.node_id?).filter(|node| node.status.state == NodeState::Ready)?;
         let running = task.status.state == TaskState::Running;
         match (self.behave)(task) {
             Behaviour::Ends(after, _) if running && task.is_wanted() => {
