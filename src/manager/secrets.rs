@@ -74,3 +74,19 @@ impl SecretStore for StoreSecrets {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use swarm_core::conformance;
+    use swarm_core::store::MemoryStore;
+    use swarm_core::time::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_store_keeps_what_the_contract_promises() {
+        let store = Arc::new(MemoryStore::default());
+        let secrets = StoreSecrets::new(store, Arc::new(SystemClock));
+        conformance::secret::suite(&secrets).await;
+    }
+}

@@ -5,4 +5,5 @@ pub mod executor;
 pub mod network;
 pub mod planner;
 pub mod scheduler;
+pub mod secret;
 pub mod store;
