@@ -225,7 +225,7 @@ mod tests {
     fn silence_for_three_heartbeats_ends_a_session_and_a_heartbeat_keeps_it() {
         let mut ids = IdSource::seeded(1);
         let node = node(&mut ids, NodeState::Down);
-        let view = view(&[node.clone()]);
+        let view = view(std::slice::from_ref(&node));
         let mut dispatcher = Dispatcher::new(&view, T0);
         let session = dispatcher.open(node.id, &view, T0, &mut ids).unwrap();
         assert_eq!(dispatcher.expire(after(14)), []);
@@ -250,7 +250,7 @@ mod tests {
     fn the_latest_session_of_a_node_counts_and_a_storm_of_them_is_refused() {
         let mut ids = IdSource::seeded(1);
         let node = node(&mut ids, NodeState::Ready);
-        let view = view(&[node.clone()]);
+        let view = view(std::slice::from_ref(&node));
         let mut dispatcher = Dispatcher::new(&view, T0);
         let first = dispatcher.open(node.id, &view, T0, &mut ids).unwrap();
         let second = dispatcher.open(node.id, &view, T0, &mut ids).unwrap();
