@@ -15,7 +15,7 @@ use super::networks::Networks;
 use super::state::Job;
 use super::step::{Launched, Outcome};
 
-/// How long a stopped task's exit code is waited for: a task that never started has none.
+/// How long a stopped task's exit code is waited for: one whose start was interrupted may have none.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What does the work.
@@ -51,7 +51,7 @@ impl Hands {
                 }
                 Outcome::Exited(exit)
             }
-            Job::Stop { grace } => Outcome::Stopped(self.stop(task, grace).await),
+            Job::Stop { grace, started } => Outcome::Stopped(self.stop(task, grace, started).await),
             Job::Remove => Outcome::Removed(self.remove(task).await),
         }
     }
@@ -114,9 +114,17 @@ impl Hands {
         self.detach(task.id).await;
     }
 
-    async fn stop(&self, task: TaskId, grace: Duration) -> Result<Option<Exit>, ExecError> {
+    async fn stop(
+        &self,
+        task: TaskId,
+        grace: Duration,
+        started: bool,
+    ) -> Result<Option<Exit>, ExecError> {
         self.executor.stop(task, grace).await?;
         self.detach(task).await;
+        if !started {
+            return Ok(None);
+        }
         let last = tokio::time::timeout(LAST_WORDS, self.executor.wait(task)).await;
         Ok(last.ok().and_then(Result::ok))
     }

@@ -31,6 +31,8 @@ use super::step::{Outcome, Timing};
 
 /// How long changed statuses wait for company before they are reported (SwarmKit: 100 ms).
 const REPORT_AFTER: Duration = Duration::from_millis(100);
+/// Statuses in one message at most.
+const REPORTS: usize = 2000;
 /// How often the node looks at itself (SwarmKit: 20 s).
 const DESCRIBE_EVERY: Duration = Duration::from_secs(20);
 /// The pause before an executor that does not answer is asked again.
@@ -415,7 +417,7 @@ impl Shell<'_> {
             self.report_at = Some(Instant::now() + REPORT_AFTER);
             return;
         };
-        let reports = self.state.take_reports();
+        let reports = self.state.take_reports(REPORTS);
         if !reports.is_empty() {
             // When the session is gone already, the next one reports everything.
             room.send(AgentMessage::Statuses(reports));

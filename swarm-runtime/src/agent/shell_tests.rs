@@ -174,6 +174,8 @@ async fn only_a_node_that_leaves_says_goodbye() {
     for leaves in [false, true] {
         let mut world = World::start(executor(), None);
         let mut manager = world.session().await;
+        let beat = soon(manager.end.receiver.recv()).await;
+        assert_eq!(beat, Some(AgentMessage::Heartbeat), "the session is open");
         if leaves {
             world.agent.leave();
         }

@@ -73,6 +73,8 @@ pub enum Job {
     Stop {
         /// Time between the stop signal and the kill.
         grace: Duration,
+        /// Whether it may have run, and so has an exit code to tell.
+        started: bool,
     },
     /// Remove what is left. Answer: [`Outcome::Removed`].
     Remove,
@@ -116,6 +118,8 @@ pub struct AgentState {
     unreported: BTreeSet<TaskId>,
     network_changed: bool,
     tickets: u64,
+    /// The time of the last look.
+    looked_at: Timestamp,
 }
 
 impl AgentState {
@@ -137,6 +141,7 @@ impl AgentState {
             unreported: BTreeSet::new(),
             network_changed: false,
             tickets: 0,
+            looked_at: Timestamp::ZERO,
         }
     }
 
@@ -293,6 +298,10 @@ impl AgentState {
 
     /// Everything that is to be done now.
     pub fn poll(&mut self, now: Timestamp) -> Todo {
+        if now < self.looked_at {
+            self.turn_back(self.looked_at.since(now));
+        }
+        self.looked_at = now;
         while let Some((at, task)) = self.timers.first().copied() {
             if at > now {
                 break;
@@ -315,6 +324,16 @@ impl AgentState {
             todo.network = Some(self.shelf.node_network());
         }
         todo
+    }
+
+    /// The clock was set back: whatever waits for a time keeps its pause, not its hour.
+    fn turn_back(&mut self, by: Duration) {
+        let timers = std::mem::take(&mut self.timers);
+        self.timers = timers.into_iter().map(|(at, task)| (at.before(by), task)).collect();
+        for run in self.runs.values_mut() {
+            run.not_before = run.not_before.map(|at| at.before(by));
+            run.drained_at = run.drained_at.map(|at| at.before(by));
+        }
     }
 
     /// Takes one step of one task.
@@ -360,7 +379,10 @@ impl AgentState {
                 addresses: run.addresses.clone(),
             }),
             Op::Wait => Ok(Job::Wait),
-            Op::Stop => Ok(Job::Stop { grace: run.grace() }),
+            Op::Stop => Ok(Job::Stop {
+                grace: run.grace(),
+                started: run.status.state >= TaskState::Starting,
+            }),
             Op::Remove => Ok(Job::Remove),
         };
         match job {
@@ -381,9 +403,13 @@ impl AgentState {
         !self.unreported.is_empty()
     }
 
-    /// The statuses that changed since they were last taken.
-    pub fn take_reports(&mut self) -> Vec<(TaskId, TaskStatus)> {
-        let ids = std::mem::take(&mut self.unreported);
+    /// Statuses that changed since they were last taken, that many at most: a message has a
+    /// bearable size, and what is left goes with the next one.
+    pub fn take_reports(&mut self, most: usize) -> Vec<(TaskId, TaskStatus)> {
+        let mut ids = std::mem::take(&mut self.unreported);
+        if let Some(rest) = ids.iter().nth(most).copied() {
+            self.unreported = ids.split_off(&rest);
+        }
         let status = |id| Some((id, self.runs.get(&id)?.status.clone()));
         ids.into_iter().filter_map(status).collect()
     }

@@ -105,7 +105,9 @@ fn a_task_goes_from_assigned_to_running_and_away() {
     task.desired_state = TaskState::Shutdown;
     world.change(vec![put(&task)], Vec::new());
     let stop = world.work();
-    assert!(matches!(stop.job, Job::Stop { grace } if grace == Duration::from_secs(10)));
+    assert!(
+        matches!(stop.job, Job::Stop { grace, started: true } if grace == Duration::from_secs(10))
+    );
     world.finish(&wait, Outcome::Exited(Ok(Exit::default())));
     assert_eq!(world.state_of(task.id), TaskState::Running, "an abandoned wait says nothing");
     world.finish(&stop, Outcome::Stopped(Ok(None)));
@@ -242,7 +244,7 @@ fn strays_are_stopped_once_a_complete_set_does_not_list_them() {
     world.finish(&remove, Outcome::Removed(Ok(())));
     world.poll();
     assert_eq!(world.state.tasks().collect::<Vec<_>>(), [known.id]);
-    assert!(world.state.take_reports().iter().all(|(task, _)| *task != stray.id));
+    assert!(world.state.take_reports(usize::MAX).iter().all(|(task, _)| *task != stray.id));
 }
 
 #[test]
@@ -277,7 +279,7 @@ fn a_restart_resumes_by_journal_and_inventory() {
         let inventory = found.clone().map(|found| Observed { task: task.id, found });
         world.state.restore(vec![record], inventory.into_iter().collect(), NOW);
         assert_eq!(world.state_of(task.id), expected, "{state} with {found:?}");
-        let reports = world.state.take_reports();
+        let reports = world.state.take_reports(usize::MAX);
         assert_eq!(reports.len(), 1, "everything is told again");
     }
 }
@@ -342,6 +344,37 @@ fn a_crash_is_tried_again() {
     assert!(world.poll().work.is_empty());
     assert_eq!(world.state.wake_at(), Some(NOW + Duration::from_secs(1)));
     world.now = NOW + Duration::from_secs(1);
+    assert!(matches!(world.work().job, Job::Prepare(_)));
+}
+
+#[test]
+fn reports_come_in_bearable_messages() {
+    let mut world = World::new();
+    let tasks: Vec<Task> = (0..5).map(|_| world.task()).collect();
+    world.complete(tasks.iter().map(put).collect());
+    world.poll();
+    let mut sizes = Vec::new();
+    let mut told = BTreeSet::new();
+    while world.state.has_reports() {
+        let reports = world.state.take_reports(2);
+        sizes.push(reports.len());
+        told.extend(reports.into_iter().map(|(task, _)| task));
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+    assert_eq!(told.len(), 5);
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nobody_wait_longer() {
+    let mut world = World::new();
+    let task = world.task();
+    world.complete(vec![put(&task)]);
+    let prepare = world.work();
+    world.finish(&prepare, Outcome::Prepared(Err(ExecError::temporary("later"))));
+    assert!(world.poll().work.is_empty());
+    world.now = NOW.before(Duration::from_secs(900));
+    assert!(world.poll().work.is_empty());
+    world.now = world.now + Duration::from_secs(1);
     assert!(matches!(world.work().job, Job::Prepare(_)));
 }
 

@@ -117,6 +117,7 @@ impl ProcessExecutor {
             }
             tasks.insert(id, live);
         }
+        sweep(&config, &tasks)?;
         // What ended meanwhile is cleared up first, so that an inventory shows it as ended.
         for live in tasks.values().filter(|live| live.has_exited()) {
             let _ = live.wait().await;
@@ -185,6 +186,20 @@ impl ProcessExecutor {
         write_plan(&dir, &plan)?;
         Ok((dir, plan))
     }
+}
+
+/// Removes what a crash left of tasks that were not quite prepared or not quite removed.
+fn sweep(config: &Config, tasks: &BTreeMap<TaskId, Arc<Live>>) -> io::Result<()> {
+    for dir in [config.dir.join("tasks"), config.secrets.clone()] {
+        for entry in fs::read_dir(dir)? {
+            let path = entry?.path();
+            let id = path.file_name().and_then(|name| name.to_str()).and_then(|n| n.parse().ok());
+            if id.is_some_and(|id: TaskId| !tasks.contains_key(&id)) {
+                fs::remove_dir_all(path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Drop for ProcessExecutor {

@@ -191,6 +191,99 @@ async fn tasks_outlive_the_executor_with_their_exit_codes_and_output() {
 }
 
 #[tokio::test]
+async fn leftovers_of_a_crash_are_swept_and_volumes_stay() {
+    let place = place();
+    let executor = ProcessExecutor::open(place.config.clone()).await.unwrap();
+    let mount = swarm_core::model::Mount {
+        kind: swarm_core::model::MountType::Volume,
+        source: "data".into(),
+        target: "/data".into(),
+        ..Default::default()
+    };
+    let task = assignment(&["sh", "-c", "echo kept > $SWARM_VOLUME_DATA/file"], |_, spec| {
+        spec.mounts.push(mount);
+    });
+    let id = task.task.id;
+    run(&executor, &task).await;
+    assert_eq!(executor.wait(id).await.unwrap(), Exit::default());
+    drop(executor);
+    let dir = place.config.dir.join("tasks").join(id.as_str());
+    fs::remove_file(dir.join("plan.json")).unwrap();
+
+    let executor = ProcessExecutor::open(place.config.clone()).await.unwrap();
+    assert_eq!(executor.inventory().await.unwrap(), []);
+    assert!(!dir.exists() && !place.config.secrets.join(id.as_str()).exists());
+    let volume = place.config.dir.join("volumes/data/file");
+    assert_eq!(fs::read_to_string(volume).unwrap(), "kept\n");
+}
+
+#[tokio::test]
+async fn an_agent_and_its_executor_restart_and_the_task_runs_on() {
+    use crate::agent::link::{ManagerEnd, channel};
+    use swarm_core::model::{TaskState, TaskStatus};
+    use swarm_core::protocol::{AgentMessage, Assignments, Item, ManagerMessage};
+
+    async fn session(
+        streams: &mut tokio::sync::mpsc::Receiver<ManagerEnd>,
+        task: &Arc<Task>,
+    ) -> (ManagerEnd, TaskStatus) {
+        let mut end = streams.recv().await.unwrap();
+        let welcome = ManagerMessage::Welcome {
+            session: IdSource::random().next(),
+            heartbeat: swarm_core::time::Nanos::from_secs(5),
+            managers: Vec::new(),
+        };
+        end.sender.send(welcome).await.unwrap();
+        let set = Assignments {
+            results_in: 1,
+            put: vec![Item::Task(task.clone())],
+            ..Default::default()
+        };
+        end.sender.send(ManagerMessage::Assignments(set)).await.unwrap();
+        loop {
+            let AgentMessage::Statuses(statuses) = end.receiver.recv().await.unwrap() else {
+                continue;
+            };
+            let status = statuses.into_iter().find(|(id, _)| *id == task.id).map(|(_, s)| s);
+            if let Some(status) = status.filter(|status| status.state >= TaskState::Running) {
+                return (end, status);
+            }
+        }
+    }
+
+    let place = place();
+    let task = assignment(&["sleep", "1000"], |task, _| {
+        task.desired_state = TaskState::Running;
+        task.status.state = TaskState::Assigned;
+    });
+    let mut pids = Vec::new();
+    for _ in 0..2 {
+        let executor = Arc::new(ProcessExecutor::open(place.config.clone()).await.unwrap());
+        let (link, mut streams) = channel();
+        let agent = crate::Agent::builder(place.config.node, executor.clone(), Arc::new(link))
+            .journal(place._dir.path().join("journal"))
+            .build()
+            .unwrap();
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let play = async {
+            let played = session(&mut streams, &task.task);
+            let (_end, status) =
+                tokio::time::timeout(Duration::from_secs(60), played).await.expect("it hangs");
+            assert_eq!(status.state, TaskState::Running, "{status:?}");
+            pids.push(status.container.unwrap().pid);
+            cancel.cancel();
+        };
+        let (ran, ()) = tokio::join!(agent.run(cancel.clone()), play);
+        ran.unwrap();
+        if pids.len() == 2 {
+            agent.purge().await.unwrap();
+            assert_eq!(executor.inventory().await.unwrap(), []);
+        }
+    }
+    assert_eq!(pids[0], pids[1], "the same process, before and after");
+}
+
+#[tokio::test]
 async fn a_lost_supervisor_is_told_and_leaves_nothing_behind() {
     let place = place();
     let executor = ProcessExecutor::open(place.config).await.unwrap();
