@@ -40,10 +40,22 @@ async fn run() {
             row(&name, &leader, writers).await;
         }
         batches(&name, &leader).await;
-        for store in group {
+        for store in &group {
             store.shutdown().await;
         }
     }
+    restart(&dir.path().join("1")).await;
+}
+
+/// How long a single member takes from the start to leading with everything replayed.
+async fn restart(dir: &Path) {
+    let started = Instant::now();
+    let group = group(dir, 1).await;
+    let (elapsed, status) = (started.elapsed(), group[0].status());
+    let entries = status.last_log_index.unwrap_or(0) - status.purged_index.unwrap_or(0);
+    let objects = group[0].snapshot().objects().count();
+    println!("restart: {objects} objects, {entries} entries of log: {elapsed:.0?} until it leads");
+    group[0].shutdown().await;
 }
 
 /// A group in this process; the first member leads.
