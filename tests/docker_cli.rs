@@ -364,3 +364,68 @@ async fn events_are_told_as_they_come_and_afterwards() {
     assert_has(&cli.ok("system df").await, &["Containers", "0B"]);
     assert_has(&cli.ok("volume ls").await, &["VOLUME NAME"]);
 }
+
+#[tokio::test]
+async fn logs_follow_until_the_reader_leaves() {
+    use tokio::io::AsyncBufReadExt as _;
+    let Some(cli) = Cli::with(FakeNode::alive(1).await).await else { return };
+    cli.ok("service create --name web --replicas 2 --update-monitor 50ms nginx").await;
+    let mut child = cli.command(&["service", "logs", "-f", "--timestamps", "web"]).spawn().unwrap();
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    let reading = async {
+        for _ in 0..2 {
+            let line = lines.next_line().await.expect("readable").expect("it goes on");
+            assert_has(&line, &["2023-11-14T22:13:20.000000000Z", "web.", "@manager-1", "| out"]);
+        }
+    };
+    tokio::time::timeout(PATIENCE, reading).await.expect("lines come as they are written");
+    assert!(child.try_wait().unwrap().is_none(), "it goes on");
+    child.kill().await.expect("it ends");
+}
+
+#[tokio::test]
+async fn tools_read_what_they_expect() {
+    let Some(cli) = Cli::with(FakeNode::alive(2).await).await else { return };
+    cli.ok("service create --name web --replicas 2 --update-monitor 50ms --publish 80 --env A=1 --mount type=bind,src=/usr,dst=/u --limit-memory 64m --constraint node.role==worker nginx:1").await;
+    cli.ok("service create -d --name everywhere --mode global nginx:1").await;
+    let inspected = async |field: &str| {
+        let format = format!("{{{{json .{field}}}}}");
+        cli.fed(&["service", "inspect", "--format", &format, "web"], "").await.out
+    };
+    assert_has(&inspected("Spec.Mode").await, &["{\"Replicated\":{\"Replicas\":2}}"]);
+    assert_has(&inspected("Endpoint.Ports").await, &["\"TargetPort\":80,\"PublishedPort\":30000"]);
+    assert_has(&inspected("Spec.TaskTemplate.Placement").await, &["node.role==worker"]);
+    assert_has(
+        &cli.ok("service ps --format {{.Name}}@{{.Node}} web").await,
+        &["web.1@worker-1", "web.2@worker-1"],
+    );
+    assert_has(&cli.ok("node ps worker-1").await, &["web.1", "web.2", "Running"]);
+    let task = cli.ok("service ps -q web").await;
+    assert_has(
+        &cli.ok(&format!("inspect {}", task.lines().next().unwrap())).await,
+        &["\"Slot\"", "\"ContainerStatus\""],
+    );
+    assert_has(
+        &cli.ok("service update -d --env-add B=2 --publish-add 9090:90 --label-add x=y web").await,
+        &["web"],
+    );
+    assert_has(
+        &cli.ok("service inspect --pretty web").await,
+        &["B=2", "PublishedPort = 9090", "x=y"],
+    );
+    assert_has(
+        &cli.fails("service scale everywhere=2").await,
+        &["scale can only be used with replicated"],
+    );
+    assert_has(
+        &cli.fails("service create -d --mode replicated-job --name job nginx").await,
+        &["not supported yet"],
+    );
+    assert_has(&cli.fails("node promote worker-1").await, &["does not change the roles of nodes"]);
+    assert_has(&cli.fails("swarm update --autolock").await, &["autolock is not supported yet"]);
+    assert_has(
+        &cli.fails("network create lonely").await,
+        &["this manager creates overlay networks only"],
+    );
+    assert_has(&cli.fed(&["ps"], "").await.out, &["CONTAINER ID"]);
+}

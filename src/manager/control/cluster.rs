@@ -6,7 +6,8 @@ use swarm_core::store::Change;
 
 use super::find::Find as _;
 use super::{Control, check_version, unimplemented};
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
+use crate::identity::JoinToken;
 
 /// Which of the cluster's keys to replace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,10 +40,10 @@ impl Control {
             supported(&cluster.spec, &merged)?;
             cluster.spec = merged;
             if rotate.worker_token {
-                cluster.join_tokens.worker = self.rotated(&cluster.join_tokens.worker);
+                cluster.join_tokens.worker = rotated(&cluster.join_tokens.worker)?;
             }
             if rotate.manager_token {
-                cluster.join_tokens.manager = self.rotated(&cluster.join_tokens.manager);
+                cluster.join_tokens.manager = rotated(&cluster.join_tokens.manager)?;
             }
             Ok((vec![Change::update(cluster)], ()))
         })
@@ -59,12 +60,16 @@ impl Control {
             cluster.unlock_key.as_ref().map(|key| String::from_utf8_lossy(key.expose()).into());
         Ok(key.unwrap_or_default())
     }
+}
 
-    /// A token with the same pinned authority and a new secret of 25 characters.
-    fn rotated(&self, token: &str) -> String {
-        let pinned = token.rsplit_once('-').map_or(token, |(pinned, _)| pinned);
-        format!("{pinned}-{}", self.new_id::<Cluster>())
-    }
+/// A token that pins the same authority, with a new secret.
+fn rotated(token: &str) -> Result<String, ApiError> {
+    let old: JoinToken = token.parse().map_err(|error: crate::identity::IdentityError| {
+        ApiError::rpc(Code::Unknown, format!("the stored join token is damaged: {error}"))
+    })?;
+    // Not from the control API's source of ids, which a simulation seeds: this is a secret.
+    let mut rng: rand::rngs::StdRng = rand::make_rng();
+    Ok(JoinToken::generate(old.root(), &mut rng).expose())
 }
 
 /// The settings with what a client gave in place of what was.
