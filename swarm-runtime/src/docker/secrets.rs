@@ -139,7 +139,6 @@ fn mount(dir: &Path) -> bool {
         && in_memory(dir)
 }
 
-/// A directory that only this user can enter: containers see the files through their binds.
 /// Whether a directory is on another file system than its parent.
 fn is_mount_point(dir: &Path) -> bool {
     use std::os::unix::fs::MetadataExt as _;
@@ -153,6 +152,7 @@ fn unmount(dir: &Path) -> bool {
     std::process::Command::new("umount").arg(dir).status().is_ok_and(|status| status.success())
 }
 
+/// A directory that only this user can enter: containers see the files through their binds.
 fn private_dir(dir: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))

@@ -90,7 +90,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").arg(&self.secrets).output();
+        let _ = self.executor.files.close();
     }
 }
 
