@@ -17,10 +17,13 @@ use tracing::{debug, warn};
 use super::listen::{Listener, Socket};
 use super::{LocalNode, router};
 
-/// Connections at the same time; the rest waits in the system's queue.
+/// Connections of one listener at the same time; the rest waits in the system's queue. Strangers
+/// that crowd the TCP port do not keep anybody from the Unix socket.
 const MAX_CONNECTIONS: usize = 1024;
-/// A client must have sent its request's head after this long, and finished a TLS handshake.
+/// A client must have sent its request's head after this long.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client must have shown its certificate after this long.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request's head, with the specification that dockerode repeats in it, may be this large.
 const MAX_HEAD: usize = 128 * 1024;
 /// How long requests that are under way may take once the server ends.
@@ -32,27 +35,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// seconds, and streams end.
 pub async fn serve(listeners: Vec<Listener>, node: Arc<dyn LocalNode>, cancel: CancellationToken) {
     let router = router(node);
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(accept(listener, router.clone(), slots.clone(), cancel.clone()));
+        accepting.spawn(accept(listener, router.clone(), cancel.clone()));
     }
     while accepting.join_next().await.is_some() {}
 }
 
-async fn accept(
-    listener: Listener,
-    router: Router,
-    slots: Arc<Semaphore>,
-    cancel: CancellationToken,
-) {
+async fn accept(listener: Listener, router: Router, cancel: CancellationToken) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
-        let Ok(slot) = slots.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
+        let next = async {
+            let slot = slots.clone().acquire_owned().await;
+            (slot, accept_one(&listener).await)
+        };
+        let (slot, accepted) = tokio::select! {
             () = cancel.cancelled() => break,
-            accepted = accept_one(&listener) => accepted,
+            next = next => next,
         };
         match accepted {
             Ok(stream) => {
@@ -97,7 +98,7 @@ impl Accepted {
             Self::Unix(stream) => converse(stream, router, cancel).await,
             Self::Tcp(stream) => converse(stream, router, cancel).await,
             Self::Tls(stream, tls) => {
-                match tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await {
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
                     Ok(Ok(stream)) => converse(stream, router, cancel).await,
                     Ok(Err(error)) => debug!(%error, "a TLS handshake failed"),
                     Err(_) => debug!("a TLS handshake took too long"),
