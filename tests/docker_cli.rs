@@ -119,6 +119,7 @@ async fn a_swarm_is_begun_shown_and_left() {
     assert_has(&cli.fails("node ls").await, &["This node is not a swarm manager. Use"]);
     assert_has(&cli.fails("swarm leave").await, &["This node is not part of a swarm"]);
 
+    assert_has(&cli.fails("swarm init --autolock").await, &["autolock is not supported yet"]);
     let init = cli.ok("swarm init --advertise-addr 10.0.0.9").await;
     assert_has(
         &init,

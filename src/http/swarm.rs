@@ -42,6 +42,13 @@ pub(super) async fn init(
     if !request.force_new_cluster {
         outside(&*node)?;
     }
+    let unsupported = |text| Err(ApiError::plain(Code::Unimplemented, text));
+    if request.auto_lock_managers || request.spec.encryption_config.auto_lock_managers {
+        return unsupported("autolock is not supported yet");
+    }
+    if !request.spec.ca_config.external_cas.is_empty() {
+        return unsupported("external certificate authorities are not supported yet");
+    }
     ok(&node.init(request).await?)
 }
 
