@@ -228,3 +228,39 @@ async fn what_a_node_may_not_do_is_refused_with_dockers_texts() {
     outside.stop().await;
     swarm.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_removed_is_told_so_at_once_and_cannot_come_back() {
+    let swarm = Swarm::start(2).await;
+    let worker = &swarm.workers[0];
+    let id = worker.status().node_id;
+    let running = swarm.control().remove_node(id.as_str(), false).await.unwrap_err();
+    assert!(running.message.contains("is not down and can't be removed"), "{running}");
+    swarm.control().remove_node(id.as_str(), true).await.unwrap();
+    let refused = async {
+        while worker.status().state != LocalState::Error {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, refused).await.expect("the node's status says what happened");
+    assert!(worker.status().error.contains("removed"), "{}", worker.status().error);
+    worker.leave(true).await.unwrap();
+    worker.join(swarm.join_request()).await.unwrap();
+    assert_ne!(worker.status().node_id, id, "a removed node joins again as another one");
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_manager_is_refused_with_what_to_do_instead() {
+    let swarm = Swarm::start(0).await;
+    let outside = Node::start(config(&swarm.dir, "outside", swarm.runtime.clone())).await.unwrap();
+    let tokens = swarm.control().store.snapshot().cluster().unwrap().join_tokens.clone();
+    let refused = outside
+        .join(JoinRequest { join_token: tokens.manager, ..swarm.join_request() })
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code.http_status(), 501);
+    assert!(refused.message.contains("join-token worker"), "{refused}");
+    assert_eq!(outside.status().state, LocalState::Inactive);
+    swarm.stop().await;
+}

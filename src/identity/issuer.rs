@@ -16,18 +16,31 @@ use crate::error::{ApiError, Code};
 use crate::rpc::message::{IssueRequest, Issued, ManagerEntry, Managers, RenewRequest};
 use crate::rpc::service::{CaService, ControlService, Membership, Peer};
 
+/// What a node that shows the manager token is told.
+const ONE_MANAGER: &str = "this swarm has one manager and cannot take another one yet: join as a \
+                           worker, with the token of \"docker swarm join-token worker\"";
+
 /// Issues and renews certificates, with what the store knows: tokens, root, removed nodes.
 pub struct StoreAuthority {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     ids: Mutex<IdSource>,
+    admits_managers: bool,
 }
 
 impl StoreAuthority {
     /// An authority over this store.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, ids: IdSource) -> Self {
-        Self { store, clock, ids: Mutex::new(ids) }
+        Self { store, clock, ids: Mutex::new(ids), admits_managers: false }
+    }
+
+    /// Lets nodes join as managers too. Only for a manager that can take them into its management
+    /// group: others refuse the manager token, so that no node waits for a place that never comes.
+    #[must_use]
+    pub fn admit_managers(mut self) -> Self {
+        self.admits_managers = true;
+        self
     }
 
     fn cluster(&self) -> Result<Arc<Cluster>, ApiError> {
@@ -87,6 +100,9 @@ impl CaService for StoreAuthority {
     async fn issue(&self, request: IssueRequest, peer: Peer) -> Result<Issued, ApiError> {
         let cluster = self.cluster()?;
         let role = role(&cluster, &request.token)?;
+        if role == NodeRole::Manager && !self.admits_managers {
+            return Err(ApiError::rpc(Code::Unimplemented, ONE_MANAGER));
+        }
         let id: NodeId = self.ids.lock().unwrap_or_else(PoisonError::into_inner).next();
         let identity = Identity { node: id, role, cluster: cluster.id };
         let issued = self.certify(&cluster, &request.csr, identity)?;

@@ -221,7 +221,10 @@ pub fn affected(view: &Snapshot, commit: &Commit) -> Affected {
             Object::Network(network) => {
                 nodes.extend(view.tasks_in(network.id).filter_map(|task| task.node_id));
             }
+            // The period of heartbeats may have changed.
+            Object::Cluster(_) => return Affected::All,
             Object::Node(node) => {
+                nodes.insert(node.id);
                 for place in view.tasks_on(node.id).flat_map(|task| &task.networks) {
                     nodes.extend(view.tasks_in(place.network.id).filter_map(|task| task.node_id));
                 }

@@ -383,6 +383,9 @@ impl Sessions {
         let mut settings = None;
         loop {
             let view = self.store.snapshot();
+            if view.nodes.get(node).is_none() {
+                return Ended::Refused(dispatcher::Refusal::UnknownNode);
+            }
             let set = AssignmentSet::of(&view, node);
             let now = (dispatcher::heartbeat(&view), self.managers());
             if let Some((heartbeat, managers)) =

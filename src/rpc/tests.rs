@@ -103,7 +103,9 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap().to_string();
         let own = Credentials::new(certified(&authority, manager, SystemClock.now())).unwrap();
-        let stored = Arc::new(StoreAuthority::new(store.clone(), Arc::new(SystemClock), ids));
+        let stored = Arc::new(
+            StoreAuthority::new(store.clone(), Arc::new(SystemClock), ids).admit_managers(),
+        );
         let services = Services {
             ca: stored.clone(),
             sessions: Arc::new(Echo),

@@ -3,7 +3,7 @@
 //! Go's decoder, which Docker's clients were built against, matches member names without regard
 //! to case, takes `null` for any member, and ignores what it does not know. Docker's clients
 //! rely on the first two, and an orchestrator that must hand a specification back unchanged
-//! cannot afford the third. [`object!`] declares a struct with exactly that reading: names in
+//! cannot afford the third. [`object!`](crate::object!) declares a struct with exactly that reading: names in
 //! any case, `null` as "not given", and unknown members kept in `extra` and written back.
 //!
 //! `#[serde(flatten)]` would keep unknown members too, but it buffers every value and gives up
