@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use swarm_core::conformance::planner;
 use swarm_core::model::*;
 use swarm_core::store::Change;
-use swarm_core::time::Nanos;
+use swarm_core::time::{Nanos, Timestamp};
 
 use super::world::*;
 use crate::orchestrate;
@@ -147,27 +147,10 @@ fn change(world: &mut World, op: &Op) -> Option<Change> {
             let status = NodeStatus { state: NodeState::Ready, ..Default::default() };
             Change::create(Node { id: world.new_id(), status, ..Default::default() })
         }
-        Op::Available { node: nth, availability } => {
-            let mut node = node(nth)?;
-            node.spec.availability = availability;
-            Change::update(node)
-        }
-        Op::Label { node: nth, label } => {
-            let mut node = node(nth)?;
-            node.spec.labels.insert("disk".to_owned(), label.to_owned());
-            Change::update(node)
-        }
-        Op::Lose { node: nth } => {
-            let mut node = node(nth)?;
-            node.status.state = NodeState::Down;
-            node.status.down_since = Some(world.now);
-            Change::update(node)
-        }
-        Op::Return { node: nth } => {
-            let mut node = node(nth)?;
-            node.status = NodeStatus { state: NodeState::Ready, ..Default::default() };
-            Change::update(node)
-        }
+        Op::Available { node: nth, .. }
+        | Op::Label { node: nth, .. }
+        | Op::Lose { node: nth }
+        | Op::Return { node: nth } => change_node(node(nth)?, op, world.now),
         Op::RemoveNode { node: nth } => Change::remove(node(nth)?.id),
         Op::End { task: nth, state } => {
             let mut running =
@@ -177,6 +160,21 @@ fn change(world: &mut World, op: &Op) -> Option<Change> {
         }
         Op::ChangeLeader | Op::Run { .. } => return None,
     })
+}
+
+fn change_node(mut node: Node, op: &Op, now: Timestamp) -> Change {
+    match *op {
+        Op::Available { availability, .. } => node.spec.availability = availability,
+        Op::Label { label, .. } => {
+            node.spec.labels.insert("disk".to_owned(), label.to_owned());
+        }
+        Op::Lose { .. } => {
+            node.status.state = NodeState::Down;
+            node.status.down_since = Some(now);
+        }
+        _ => node.status = NodeStatus { state: NodeState::Ready, ..Default::default() },
+    }
+    Change::update(node)
 }
 
 fn check_planners(world: &World, change: Option<&Change>) {
