@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "api/changes.rs"]
+mod changes;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/listening.rs"]
