@@ -8,9 +8,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use swarm_core::model::TaskId;
 use tracing::warn;
 
 use super::state::{Entry, Record};
+
+/// Files up to this number are synchronised one by one.
+const FEW: usize = 4;
 
 /// The journal of an agent; without a directory it keeps nothing.
 #[derive(Clone, Debug, Default)]
@@ -62,20 +66,37 @@ impl Journal {
     /// Writes changes down; they are durable when it returns.
     ///
     /// # Errors
-    /// The first that could not be written; later ones were not tried.
+    /// The first that could not be written; others may have been written or not.
     pub fn apply(&self, entries: &[Entry]) -> io::Result<()> {
         let Some(dir) = &self.dir else { return Ok(()) };
+        let aside = |task: &TaskId| dir.join(format!("{task}.tmp"));
+        let path = |task: &TaskId| dir.join(format!("{task}.json"));
+        let records: Vec<&Record> = entries.iter().filter_map(Entry::record).collect();
+        let together = cfg!(target_os = "linux") && records.len() > FEW;
+        for record in records {
+            write(&aside(&record.task.id), record, !together)?;
+        }
+        let dir = File::open(dir)?;
+        // Each synchronised file costs a flush of the disk; many are left to one flush of their
+        // file system (1000 records: half a second instead of three to six).
+        #[cfg(target_os = "linux")]
+        if together {
+            rustix::fs::syncfs(&dir)?;
+        }
         for entry in entries {
             match entry {
-                Entry::Put(record) => write(&dir.join(format!("{}.json", record.task.id)), record)?,
-                Entry::Forget(task) => match fs::remove_file(dir.join(format!("{task}.json"))) {
+                Entry::Put(record) => {
+                    let task = &record.task.id;
+                    fs::rename(aside(task), path(task))?;
+                }
+                Entry::Forget(task) => match fs::remove_file(path(task)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 },
             }
         }
         // One synchronisation of the directory covers every rename and removal above.
-        File::open(dir)?.sync_all()
+        dir.sync_all()
     }
 
     /// Forgets everything.
@@ -95,16 +116,14 @@ fn read(path: &Path) -> io::Result<Record> {
     Ok(serde_json::from_slice(&fs::read(path)?)?)
 }
 
-fn write(path: &Path, record: &Record) -> io::Result<()> {
-    let aside = path.with_extension("tmp");
+fn write(path: &Path, record: &Record, synchronise: bool) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&aside)?;
+    let mut file = options.open(path)?;
     file.write_all(&serde_json::to_vec(record)?)?;
-    file.sync_all()?;
-    fs::rename(aside, path)
+    if synchronise { file.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -133,6 +152,11 @@ mod tests {
         let (one, other) = (record(1), record(2));
         let put = |record: &Record| Entry::Put(Box::new(record.clone()));
         journal.apply(&[put(&one), put(&other)]).unwrap();
+        let many: Vec<Record> = (3..20).map(record).collect();
+        journal.apply(&many.iter().map(put).collect::<Vec<_>>()).unwrap();
+        assert_eq!(journal.load().unwrap().len(), 2 + many.len());
+        let forget = |record: &Record| Entry::Forget(record.task.id);
+        journal.apply(&many.iter().map(forget).collect::<Vec<_>>()).unwrap();
         journal.apply(&[Entry::Forget(other.task.id), Entry::Forget(other.task.id)]).unwrap();
         let again = Journal::open(dir.path().join("tasks")).unwrap();
         assert_eq!(again.load().unwrap(), [one]);

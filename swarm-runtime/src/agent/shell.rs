@@ -311,7 +311,13 @@ impl Shell<'_> {
             self.carry_out().await;
             let wake = self.wake_at();
             tokio::select! {
-                Some(done) = self.work.join_next() => self.done(done),
+                Some(done) = self.work.join_next() => {
+                    self.done(done);
+                    // Whatever else is done shares one write of the journal with it.
+                    while let Some(done) = self.work.try_join_next() {
+                        self.done(done);
+                    }
+                }
                 Some(event) = inbox.recv() => self.event(event),
                 Ok(()) = descriptions.changed() => {
                     self.state.describe(descriptions.borrow_and_update().clone());

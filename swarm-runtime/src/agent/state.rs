@@ -40,6 +40,17 @@ pub enum Entry {
     Forget(TaskId),
 }
 
+impl Entry {
+    /// What is to be kept, if anything.
+    #[must_use]
+    pub fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Put(record) => Some(record),
+            Self::Forget(_) => None,
+        }
+    }
+}
+
 /// Work for one task. New work for a task replaces whatever is done for it.
 #[derive(Clone, Debug)]
 pub struct Work {

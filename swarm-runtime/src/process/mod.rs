@@ -299,6 +299,22 @@ impl Executor for ProcessExecutor {
         Ok(())
     }
 
+    /// Removes the place of the secrets and the control groups. Named volumes stay, as Docker's
+    /// do when a node leaves.
+    async fn close(&self) -> Result<(), ExecError> {
+        let secrets = Some(&self.config.secrets);
+        for dir in [secrets, self.config.cgroup.as_ref()].into_iter().flatten() {
+            match fs::remove_dir(dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let text = format!("removing {} failed: {error}", dir.display());
+                    return Err(ExecError::temporary(text).caused_by(error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     async fn logs(&self, task: TaskId, options: LogOptions) -> Result<LogStream, ExecError> {
         let live = self.live(task)?;
         let _ = live.log.pump(false);

@@ -278,6 +278,7 @@ async fn an_agent_and_its_executor_restart_and_the_task_runs_on() {
         if pids.len() == 2 {
             agent.purge().await.unwrap();
             assert_eq!(executor.inventory().await.unwrap(), []);
+            assert!(!place.config.secrets.exists(), "a purge gives back the place of secrets");
         }
     }
     assert_eq!(pids[0], pids[1], "the same process, before and after");
