@@ -104,3 +104,113 @@ async fn a_phase_may_fail_a_few_times() {
         assert_eq!(executor.prepare(&assignment).await.is_ok(), expected);
     }
 }
+
+/// Ways to break the contract.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    AnotherSandbox,
+    EmptyInventory,
+    AlwaysSucceeds,
+    IgnoresHealth,
+    ForgetsReason,
+    RefusesUnknown,
+    NeverKills,
+    KeepsRemoved,
+    IgnoresTail,
+    IgnoresSource,
+    TakesTheImpossible,
+}
+
+const FAULTS: [Fault; 11] = [
+    Fault::AnotherSandbox,
+    Fault::EmptyInventory,
+    Fault::AlwaysSucceeds,
+    Fault::IgnoresHealth,
+    Fault::ForgetsReason,
+    Fault::RefusesUnknown,
+    Fault::NeverKills,
+    Fault::KeepsRemoved,
+    Fault::IgnoresTail,
+    Fault::IgnoresSource,
+    Fault::TakesTheImpossible,
+];
+
+/// A memory executor with one fault.
+struct Broken(MemoryExecutor, Fault);
+
+#[async_trait]
+impl Executor for Broken {
+    async fn describe(&self) -> Result<NodeDescription, ExecError> {
+        self.0.describe().await
+    }
+    async fn inventory(&self) -> Result<Vec<Observed>, ExecError> {
+        match self.1 {
+            Fault::EmptyInventory => Ok(Vec::new()),
+            _ => self.0.inventory().await,
+        }
+    }
+    async fn prepare(&self, assignment: &Assignment) -> Result<Sandbox, ExecError> {
+        let prepared = self.0.prepare(assignment).await;
+        match self.1 {
+            Fault::AnotherSandbox => {
+                let random = IdSource::random().next::<swarm_core::model::Task>();
+                Ok(Sandbox { id: random.to_string(), netns: None })
+            }
+            Fault::TakesTheImpossible => {
+                Ok(Sandbox { id: assignment.task.id.to_string(), netns: None })
+            }
+            _ => prepared,
+        }
+    }
+    async fn start(&self, task: TaskId) -> Result<Started, ExecError> {
+        match self.1 {
+            Fault::IgnoresHealth => self.0.begin(task),
+            _ => self.0.start(task).await,
+        }
+    }
+    async fn wait(&self, task: TaskId) -> Result<Exit, ExecError> {
+        let exit = self.0.wait(task).await?;
+        Ok(match self.1 {
+            Fault::AlwaysSucceeds => Exit::default(),
+            Fault::ForgetsReason => Exit { error: None, ..exit },
+            _ => exit,
+        })
+    }
+    async fn stop(&self, task: TaskId, grace: Duration) -> Result<(), ExecError> {
+        match self.1 {
+            Fault::RefusesUnknown => self.0.life(task).map(|_| ())?,
+            // The process would be stopped by the signal alone, were it willing.
+            Fault::NeverKills if grace < Duration::from_secs(1) => {
+                self.0.kill(task, Exit { code: 143, error: None });
+            }
+            _ => {}
+        }
+        self.0.stop(task, grace).await
+    }
+    async fn remove(&self, task: TaskId) -> Result<(), ExecError> {
+        match self.1 {
+            Fault::KeepsRemoved => self.0.stop(task, Duration::ZERO).await,
+            _ => self.0.remove(task).await,
+        }
+    }
+    async fn logs(&self, task: TaskId, options: LogOptions) -> Result<LogStream, ExecError> {
+        let options = match self.1 {
+            Fault::IgnoresTail => LogOptions { tail: None, ..options },
+            Fault::IgnoresSource => LogOptions { stdout: true, stderr: true, ..options },
+            _ => options,
+        };
+        self.0.logs(task, options).await
+    }
+}
+
+#[tokio::test]
+async fn the_suite_finds_every_fault() {
+    for fault in FAULTS {
+        let node = IdSource::seeded(1).next();
+        let executor = MemoryExecutor::new(node, script);
+        let broken = Broken(executor.clone(), fault);
+        let checked =
+            tokio::spawn(async move { suite(&broken, &Scripts(node, executor)).await }).await;
+        assert!(checked.is_err_and(|error| error.is_panic()), "{fault:?} was not found");
+    }
+}
