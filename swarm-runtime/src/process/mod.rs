@@ -101,7 +101,7 @@ impl ProcessExecutor {
         // Others may pass through, to the files of tasks that run as them, but not look around.
         let mut passage = fs::DirBuilder::new();
         passage.recursive(true).mode(0o711);
-        for dir in [config.dir.clone(), config.dir.join("tasks")] {
+        for dir in [config.dir.clone(), config.dir.join("tasks"), config.secrets.clone()] {
             passage.create(dir)?;
         }
         let mut tasks = BTreeMap::new();
@@ -191,11 +191,7 @@ impl ProcessExecutor {
 /// Removes what a crash left of tasks that were not quite prepared or not quite removed.
 fn sweep(config: &Config, tasks: &BTreeMap<TaskId, Arc<Live>>) -> io::Result<()> {
     for dir in [config.dir.join("tasks"), config.secrets.clone()] {
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            entries => entries?,
-        };
-        for entry in entries {
+        for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             let id = path.file_name().and_then(|name| name.to_str()).and_then(|n| n.parse().ok());
             if id.is_some_and(|id: TaskId| !tasks.contains_key(&id)) {
@@ -300,8 +296,6 @@ impl Executor for ProcessExecutor {
             }
         }
         self.tasks().remove(&task);
-        // The last one turns off the light: nothing is left in memory of a node without tasks.
-        let _ = fs::remove_dir(&self.config.secrets);
         Ok(())
     }
 
