@@ -4,7 +4,7 @@
 //!
 //! [`router`] answers requests for a [`LocalNode`]; [`serve`] puts it on sockets. A request meets
 //! the version prefix first, then its route; a handler extracts, calls
-//! [`Control`](crate::manager::control::Control), and renders a view of what it got.
+//! [`Control`], and renders a view of what it got.
 
 mod adjust;
 mod body;

@@ -3,7 +3,7 @@
 //! The services are written by hand: a [table](authorize::Method) of methods with who may call
 //! each, the [messages](message), [traits](service) that a manager implements, a
 //! [server](server::serve) and a [client](client::ManagerClient). The framing, flow control and
-//! multiplexing are tonic's; the [codec] makes the messages serde values with named members, so
+//! multiplexing are tonic's; the codec makes the messages serde values with named members, so
 //! that neighbouring versions understand each other and no second model exists.
 
 pub mod authorize;
