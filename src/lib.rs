@@ -2,6 +2,40 @@
 //!
 //! This crate is the assembly. It re-exports the parts and owns what is not swappable: identity,
 //! the calls between nodes, the Docker Engine API, and the manager and worker builders.
+//!
+//! A node that the `docker` CLI can talk to, with tasks as plain processes:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use swarm::http::{InitRequest, LocalNode as _};
+//! use swarm::node::{Node, NodeConfig, ProcessRuntime};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let temporary = tempfile::tempdir()?;
+//! let dir = "/var/lib/my-product";
+//! let socket = "unix:///run/my-product.sock";
+//! # let dir = temporary.path().join("state");
+//! # let socket = format!("unix://{}", temporary.path().join("product.sock").display());
+//! let mut config = NodeConfig::new(dir, Arc::new(ProcessRuntime));
+//! config.advertise = Some("10.0.0.5".into());
+//! # config.advertise = Some("127.0.0.1".into());
+//! # config.listen = Some("127.0.0.1:0".parse()?);
+//! let node = Node::start(config).await?;
+//! node.init(InitRequest::default()).await?;
+//! let listeners = swarm::http::bind(&[socket.parse()?], None, false).await?;
+//! let stop = CancellationToken::new();
+//! # stop.cancel();
+//! swarm::http::serve(listeners, node.clone(), stop).await;
+//! # assert!(node.status().control_available);
+//! # node.leave(true).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The examples show every other way to embed: a cluster in one process, and a scheduler, a
+//! control loop, an executor and a secret store of one's own.
 
 pub mod error;
 pub mod http;

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use swarm_core::executor::{ExecError, Executor as _};
 use swarm_core::model::{ClusterId, ContainerSpec, NodeDescription, NodeId};
 use swarm_core::network::NetError;
-use swarm_net::{Bridge, BridgeConfig, HostNetwork};
+use swarm_net::{Bridge, BridgeConfig, HostNetwork, MemoryNetwork};
 use swarm_runtime::docker::{DockerConfig, DockerExecutor};
 use swarm_runtime::memory::{Behaviour, Script};
 use swarm_runtime::{MemoryExecutor, ProcessExecutor, process};
@@ -124,8 +124,8 @@ impl Runtime for AutoRuntime {
     }
 }
 
-/// Tasks that do nothing but what a script says: whole swarms in one process, for tests. A node
-/// that restarts with the same runtime finds its tasks again.
+/// Tasks that do nothing but what a script says, in networks that are tables: whole swarms in one
+/// process, for tests. A node that restarts with the same runtime finds its tasks again.
 pub struct MemoryRuntime {
     script: Arc<Script>,
     executors: Mutex<BTreeMap<NodeId, MemoryExecutor>>,
@@ -157,6 +157,7 @@ impl Runtime for MemoryRuntime {
     }
 
     async fn open(&self, place: &Place) -> Result<Engine, ExecError> {
-        Ok(Engine { executor: Arc::new(self.executor(place.node)), network: None })
+        let network = Arc::new(MemoryNetwork::new());
+        Ok(Engine { executor: Arc::new(self.executor(place.node)), network: Some(network) })
     }
 }

@@ -116,6 +116,25 @@ pub trait Store: Send + Sync + 'static {
     async fn barrier(&self) -> Result<(), CommitError>;
 }
 
+impl dyn Store {
+    /// Waits until the state is as wanted, and returns it: for tests, scripts and embedders that
+    /// want to go on once their service runs. Looks at every state that it can, though not at
+    /// each: of commits in quick succession it may see only the last. Bound it by a timeout.
+    ///
+    /// # Cancellation
+    /// Safe: it only reads.
+    pub async fn until(&self, done: impl Fn(&Snapshot) -> bool) -> Snapshot {
+        loop {
+            let view = self.snapshot();
+            if done(&view) {
+                return view;
+            }
+            // Whether a commit came or some were missed: there is a new state to look at.
+            let _ = self.watch(view.version()).next().await;
+        }
+    }
+}
+
 /// Why a batch was not committed, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -1,0 +1,96 @@
+//! Every way to embed has a small program in `examples/`; each runs to its end and shows what it
+//! says.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a program may take on a busy machine before the test gives up on it.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The program beside this test's own, built if it is not there: `cargo test --test examples`
+/// alone does not build examples.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let profile = test.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
+    let path = profile.join("examples").join(name);
+    if !path.exists() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args(["build", "--quiet", "--package", "swarm", "--example", name]);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        build.arg("--target-dir").arg(profile.parent().expect("a profile is in a directory"));
+        build.args((!cfg!(debug_assertions)).then_some("--release"));
+        assert!(build.status().expect("cargo runs").success(), "example {name} does not build");
+    }
+    path
+}
+
+/// Runs an example to its end and returns what it printed.
+fn run(name: &str) -> String {
+    let mut command = Command::new(program(name));
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("the program can be waited for").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("the program can be killed");
+            let output = child.wait_with_output().expect("it has ended");
+            panic!("{name} goes on: {}", String::from_utf8_lossy(&output.stdout));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().expect("it has ended");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{name} ended with {}: {text}", output.status);
+    text
+}
+
+fn shows(name: &str, lines: &[&str]) {
+    let text = run(name);
+    for line in lines {
+        assert!(text.contains(line), "{name} does not say {line:?}:\n{text}");
+    }
+}
+
+#[test]
+fn a_cluster_in_one_process_outlives_a_node() {
+    let text = run("in_process");
+    let spread = "8 tasks run  (manager: 2, worker-1: 2, worker-2: 2, worker-3: 2)";
+    assert!(text.contains(spread), "{text}");
+    let (_, after) = text.split_once("worker-3 has left:").expect("a node leaves");
+    assert!(after.contains("8 tasks run") && after.contains("worker-3: 0"), "{text}");
+}
+
+#[test]
+fn a_strategy_of_ones_own_fills_nodes() {
+    let lines = ["Pack keeps the scheduler's contract", "spread: [2, 2, 3]", "pack: [0, 3, 4]"];
+    shows("custom_scheduler", &lines);
+}
+
+#[test]
+fn an_autoscaler_grows_at_once_and_shrinks_slowly() {
+    let lines =
+        ["  0 s: 5 tasks for load 450", "660 s: 4 tasks", "720 s: 3 tasks", "780 s: 2 tasks"];
+    shows("custom_planner", &lines);
+}
+
+#[test]
+fn an_executor_of_ones_own_refuses_by_policy() {
+    let lines = [": Running", ": Rejected image web:latest is not pinned"];
+    shows("custom_executor", &lines);
+}
+
+#[test]
+fn a_vault_keeps_bytes_out_of_the_cluster() {
+    let lines = [
+        "the vault keeps the contract of secret stores",
+        "vault: password is read for task",
+        "the task got SecretBytes(7 bytes)",
+        "the cluster keeps None",
+    ];
+    shows("custom_secrets", &lines);
+}
+
+#[test]
+fn a_stack_file_is_deployed_by_library_calls() {
+    shows("library_deploy", &["demo_ticker.1.", "demo_once.1.", ": Complete", "all gone"]);
+}
