@@ -77,19 +77,7 @@ impl Swarm {
 }
 
 async fn until(store: &dyn Store, what: &str, done: impl Fn(&Snapshot) -> bool) -> Snapshot {
-    let waiting = async {
-        let mut watch = store.watch(store.snapshot().version());
-        loop {
-            let view = store.snapshot();
-            if done(&view) {
-                return view;
-            }
-            if watch.next().await.is_err() {
-                watch = store.watch(store.snapshot().version());
-            }
-        }
-    };
-    match tokio::time::timeout(PATIENCE, waiting).await {
+    match tokio::time::timeout(PATIENCE, store.until(done)).await {
         Ok(view) => view,
         Err(_) => {
             let tasks: Vec<_> = store

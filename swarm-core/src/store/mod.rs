@@ -116,7 +116,7 @@ pub trait Store: Send + Sync + 'static {
     async fn barrier(&self) -> Result<(), CommitError>;
 }
 
-impl dyn Store {
+impl dyn Store + '_ {
     /// Waits until the state is as wanted, and returns it: for tests, scripts and embedders that
     /// want to go on once their service runs. Looks at every state that it can, though not at
     /// each: of commits in quick succession it may see only the last. Bound it by a timeout.
