@@ -6,9 +6,9 @@ mod flags;
 use clap::Parser as _;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+async fn main() -> std::process::ExitCode {
     flags::executor::log("warn,swarm=info,swarm_raft=info,swarm_runtime=info");
     let flags = flags::Flags::parse();
     let config = flags.config();
-    flags.run(config).await
+    flags::report(flags.run(config).await)
 }

@@ -106,3 +106,14 @@ impl Flags {
         Ok(())
     }
 }
+
+/// How the process ends: what went wrong is said in words, on standard error.
+pub(crate) fn report(result: Result<(), Box<dyn std::error::Error>>) -> std::process::ExitCode {
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -127,6 +127,10 @@ fn control(node: &dyn LocalNode) -> Result<Arc<Control>, ApiError> {
         LocalState::Active => {
             "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager."
         }
+        LocalState::Error => {
+            let why = format!("This node cannot take its place in the swarm: {}", status.error);
+            return Err(ApiError::plain(Code::Unavailable, why));
+        }
         _ => {
             "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again."
         }

@@ -251,7 +251,16 @@ impl Node {
         credentials: &Arc<Credentials>,
         managing: Option<(OpenStore, TcpListener)>,
     ) -> Result<Member, ApiError> {
-        let engine = self.engine(&membership).await?;
+        let engine = match self.engine(&membership).await {
+            Ok(engine) => engine,
+            Err(error) => {
+                // Else the store would keep its directory from the next attempt.
+                if let Some((opened, _)) = managing {
+                    opened.close.await;
+                }
+                return Err(error);
+            }
+        };
         let managing = managing.map(|(opened, listener)| {
             let mut builder = Manager::builder(opened.store);
             if let Some(network) = &engine.network {
@@ -280,9 +289,13 @@ impl Node {
         if let Some(network) = engine.network {
             worker = worker.network(network);
         }
-        let worker = worker
-            .start()
-            .map_err(|error| status::local("the agent's journal cannot be opened", error))?;
+        let worker = match worker.start() {
+            Ok(worker) => worker,
+            Err(error) => {
+                stop_managing(managing).await;
+                return Err(status::local("the agent's journal cannot be opened", error));
+            }
+        };
         self.watch_over(worker.ended());
         let control = managing.as_ref().map(|managing| managing.manager.control().clone());
         self.is_member(&membership, control);

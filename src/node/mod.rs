@@ -35,6 +35,8 @@ use member::Member;
 
 /// How long a client waits for `init` and `join`.
 const CLIENT_WAITS: Duration = Duration::from_secs(20);
+/// The pauses between two attempts to take a place up again.
+const RESUME_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// A node: in no swarm, a worker, or a manager.
 pub struct Node {
@@ -43,7 +45,7 @@ pub struct Node {
     /// Held while the membership changes.
     member: tokio::sync::Mutex<Option<Member>>,
     view: Mutex<View>,
-    /// Ends an attempt to join that goes on in the background.
+    /// Ends an attempt to join, or to take a place up again, that goes on in the background.
     joining: Mutex<CancellationToken>,
     me: Weak<Self>,
 }
@@ -57,7 +59,8 @@ struct View {
 
 impl Node {
     /// Starts a node. If it was a member of a swarm it is one again; should that fail, the node
-    /// still starts, and its status says what is wrong.
+    /// still starts, its status says what is wrong, and it tries again until it works: a disk may
+    /// be full, or an engine not be up yet.
     ///
     /// # Errors
     /// When the state directory cannot be used.
@@ -71,20 +74,59 @@ impl Node {
             joining: Mutex::default(),
             me: me.clone(),
         });
-        let mut member = node.member.lock().await;
-        match node.dir.membership() {
+        node.take_place().await;
+        if node.status().state == LocalState::Error {
+            node.keep_trying();
+        }
+        Ok(node)
+    }
+
+    /// Takes up the membership that the state directory holds, if it holds one.
+    async fn take_place(&self) {
+        let mut member = self.member.lock().await;
+        match self.dir.membership() {
             Ok(None) => {}
             Ok(Some(membership)) => {
                 info!(node = %membership.node, cluster = %membership.cluster, "resuming");
-                match node.resume(membership).await {
+                match self.resume(membership).await {
                     Ok(resumed) => *member = Some(resumed),
-                    Err(error) => node.is_broken(&error),
+                    Err(error) => self.is_broken(&error),
                 }
             }
-            Err(error) => node.is_broken(&error),
+            Err(error) => self.is_broken(&error),
         }
-        drop(member);
-        Ok(node)
+    }
+
+    /// Takes the place up in the background, until that works or the node is told something else.
+    fn keep_trying(&self) {
+        let (node, cancel) = (self.me.clone(), self.joining().clone());
+        tokio::spawn(async move {
+            let mut pause = RESUME_PAUSES.0;
+            loop {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = cancel.cancelled() => return,
+                }
+                let Some(node) = node.upgrade() else { return };
+                node.take_place().await;
+                if node.status().state != LocalState::Error {
+                    return;
+                }
+                pause = (pause * 2).min(RESUME_PAUSES.1);
+            }
+        });
+    }
+
+    /// Whether this node is, or was and will be, in a swarm: what it holds of it is not to be
+    /// written over.
+    fn has_place(&self) -> bool {
+        matches!(self.status().state, LocalState::Pending | LocalState::Error)
+    }
+
+    /// Whether leaving would erase a manager's store, whether or not that can be used now.
+    fn manages(&self) -> bool {
+        self.status().control_available
+            || self.dir.membership().map_or(true, |place| place.is_some_and(|place| place.manager))
     }
 
     /// Stops the node; its tasks keep running and are taken up again by the next start.
@@ -176,7 +218,7 @@ impl LocalNode for Node {
 
     async fn init(&self, request: InitRequest) -> Result<NodeId, ApiError> {
         let mut member = self.member.lock().await;
-        if member.is_some() || self.status().state == LocalState::Pending {
+        if member.is_some() || self.has_place() {
             return Err(status::already_member());
         }
         let created = self.create_cluster(request).await?;
@@ -186,7 +228,7 @@ impl LocalNode for Node {
     }
 
     async fn join(&self, request: JoinRequest) -> Result<(), ApiError> {
-        if self.member.lock().await.is_some() || self.status().state == LocalState::Pending {
+        if self.member.lock().await.is_some() || self.has_place() {
             return Err(status::already_member());
         }
         let attempt = self.prepare_join(&request)?;
@@ -212,11 +254,12 @@ impl LocalNode for Node {
         if self.status().state == LocalState::Inactive {
             return Err(status::not_member());
         }
-        if self.status().control_available && !force {
+        if self.manages() && !force {
             return Err(status::last_manager());
         }
         self.joining().cancel();
-        if let Some(member) = self.member.lock().await.take() {
+        let mut member = self.member.lock().await;
+        if let Some(member) = member.take() {
             member.leave().await;
         }
         *self.view() = View::default();

@@ -41,9 +41,14 @@ impl Answer {
 pub fn exchange(socket: &Path, bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(bytes)?;
+    // A server may answer and hang up before it has read everything: its answer counts then.
+    let written = stream.write_all(bytes);
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    let read = stream.read_to_end(&mut answer);
+    if answer.is_empty() {
+        written?;
+        read?;
+    }
     Ok(answer)
 }
 
@@ -101,7 +106,7 @@ pub struct Host {
     pub log: PathBuf,
     pub address: String,
     pub env: Vec<(&'static str, String)>,
-    binary: PathBuf,
+    pub binary: PathBuf,
     child: Option<Child>,
 }
 
