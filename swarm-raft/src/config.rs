@@ -27,8 +27,9 @@ pub struct RaftConfig {
     pub election: Duration,
     /// Entries between two snapshots: 10 000, as SwarmKit.
     pub snapshot_entries: u64,
-    /// Bytes of entries after which a snapshot is due whatever their number: 64 MiB. The log is
-    /// kept in memory between two snapshots.
+    /// Bytes of entries after which a snapshot is due whatever their number: 16 MiB, or the size
+    /// of the last snapshot where that is more. The log is kept in memory between two snapshots,
+    /// and replayed at a start.
     pub snapshot_bytes: u64,
     /// Entries to keep behind a snapshot for slow followers: 500, as SwarmKit.
     pub keep_entries: u64,
@@ -51,7 +52,7 @@ impl RaftConfig {
             heartbeat: Duration::from_millis(250),
             election: Duration::from_secs(1),
             snapshot_entries: 10_000,
-            snapshot_bytes: 64 << 20,
+            snapshot_bytes: 16 << 20,
             keep_entries: 500,
             segment_bytes: 32 << 20,
             reserve_bytes: 5 << 20,

@@ -23,8 +23,9 @@ pub(crate) struct Machine {
     membership: StoredMembership,
     /// Bytes of entries since the last snapshot was begun.
     bytes: u64,
-    /// Beyond which `snapshot_due` is notified: the log is kept in memory and must not grow large
-    /// between two snapshots, however few its entries are.
+    /// Beyond which `snapshot_due` is notified, or beyond the size of the last snapshot where that
+    /// is more: the log is kept in memory and replayed at a start, and must not grow large between
+    /// two snapshots, however few its entries are.
     max_bytes: u64,
     snapshot_due: Arc<Notify>,
 }
@@ -49,7 +50,7 @@ impl Machine {
                 let apply = |batch| apply_batch(&self.state, term, batch);
                 outcome.results = proposal.batches.iter().map(apply).collect();
                 self.bytes += proposal.encoded.len() as u64;
-                if self.bytes > self.max_bytes {
+                if self.bytes > self.max_bytes.max(self.snapshots.bytes()) {
                     self.snapshot_due.notify_one();
                 }
             }

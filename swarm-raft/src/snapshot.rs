@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ pub(crate) struct Snapshots {
     key: DataKey,
     /// The one that is on disk. Shares its objects with the present state.
     current: Mutex<Option<Image>>,
+    /// How large it is.
+    bytes: AtomicU64,
     /// Held while one is written; says whether the store is closed.
     closed: Mutex<bool>,
 }
@@ -105,12 +108,16 @@ impl Snapshots {
     pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, key: DataKey) -> Result<Self, OpenError> {
         let names = disk.list(dir).map_err(OpenError::io("list", dir))?;
         let newest = names.iter().filter(|name| is_snapshot(name)).max().cloned();
-        let mut current = None;
+        let (mut current, mut bytes) = (None, 0);
         if let Some(name) = &newest {
-            current = Some(read(&*disk, &dir.join(name), &key)?);
+            let path = dir.join(name);
+            let content = disk.read(&path).map_err(OpenError::io("read", &path))?;
+            bytes = content.len() as u64;
+            current = Some(read(&path, &content, &key)?);
         }
         let (current, closed) = (Mutex::new(current), Mutex::new(false));
-        let snapshots = Self { disk, dir: dir.to_owned(), key, current, closed };
+        let (dir, bytes) = (dir.to_owned(), AtomicU64::new(bytes));
+        let snapshots = Self { disk, dir, key, current, bytes, closed };
         snapshots.remove_others(newest.as_deref());
         Ok(snapshots)
     }
@@ -118,6 +125,11 @@ impl Snapshots {
     /// The snapshot that is on disk.
     pub(crate) fn current(&self) -> Option<Image> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How large the snapshot on disk is, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Writes a snapshot; durable on return. Waits for room on a full disk: the log still has
@@ -158,6 +170,7 @@ impl Snapshots {
         self.disk.rename(&tmp, &self.dir.join(&name))?;
         self.disk.sync_dir(&self.dir)?;
         info!(index, bytes, objects = image.state.objects().count(), "wrote a snapshot");
+        self.bytes.store(bytes, Ordering::Relaxed);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(image);
         self.remove_others(Some(&name));
         Ok(())
@@ -203,15 +216,14 @@ pub(crate) fn is_snapshot(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|index| index.parse::<u64>().is_ok())
 }
 
-fn read(disk: &dyn Disk, path: &Path, key: &DataKey) -> Result<Image, OpenError> {
-    let bytes = disk.read(path).map_err(OpenError::io("read", path))?;
+fn read(path: &Path, bytes: &[u8], key: &DataKey) -> Result<Image, OpenError> {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let index = name.strip_prefix(PREFIX).and_then(|index| index.parse().ok()).unwrap_or(0);
     let corrupt = |offset, what: String| OpenError::corrupt(path, offset, what);
-    let salt = frame::decode_header(FileKind::Snapshot, index, &bytes)
+    let salt = frame::decode_header(FileKind::Snapshot, index, bytes)
         .map_err(|what| corrupt(0, what.to_owned()))?;
     let key = key.file_key(&salt);
-    let scan = frame::scan(&bytes);
+    let scan = frame::scan(bytes);
     if let Tail::Rotten(what) = scan.tail {
         return Err(corrupt(scan.end, what.to_owned()));
     }

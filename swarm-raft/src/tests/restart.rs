@@ -121,6 +121,20 @@ async fn a_snapshot_takes_the_place_of_the_log() {
 }
 
 #[tokio::test]
+async fn many_bytes_are_a_reason_for_a_snapshot_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = config(dir.path());
+    settings.snapshot_bytes = 20_000;
+    let mut ids = IdSource::seeded(1);
+    let store = open(settings).await;
+    store.commit(secret(&mut ids, "large", &[7; 20_000])).await.unwrap();
+    while store.status().snapshot_index.is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    store.shutdown().await;
+}
+
+#[tokio::test]
 async fn secrets_are_never_plain_on_disk_and_files_are_private() {
     let canary = b"canary-2f9c51d0-never-on-disk";
     let dir = tempfile::tempdir().unwrap();
