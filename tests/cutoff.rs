@@ -46,19 +46,24 @@ fn tasks_go_on_while_their_manager_is_gone_and_follow_it_when_it_is_back() {
 #[test]
 fn a_manager_that_was_paused_takes_no_healthy_node_for_dead() {
     let heartbeat = Duration::from_millis(500);
-    let swarm = Swarm::start(&["worker1"]);
+    let mut swarm = Swarm::start(&["worker1"]);
     swarm.manager.create("services", &on_workers("kept", 2));
     swarm.set_heartbeat(heartbeat);
+    swarm.manager.running("kept", 2);
+    // Every patience is a short one from here on.
+    swarm.manager.kill();
+    swarm.manager.start(&[]);
     let kept = swarm.manager.running("kept", 2);
     for _ in 0..3 {
         swarm.manager.signal(Signal::STOP);
         // Longer than the patience with a silent node; nothing can be polled meanwhile.
-        std::thread::sleep(6 * heartbeat);
+        std::thread::sleep(10 * heartbeat);
         assert!(alive(&kept), "tasks run while the manager does not");
         swarm.manager.signal(Signal::CONT);
         swarm.nodes_are("ready", 2);
         assert_eq!(swarm.manager.running("kept", 2), kept, "no task was replaced");
     }
+    assert!(swarm.manager.tail().contains("was paused"), "{}", swarm.manager.tail());
     assert!(!swarm.manager.tail().contains("silent for too long"), "{}", swarm.manager.tail());
     assert_eq!(swarm.manager.call("DELETE", "/services/kept", "").status, 200);
     kept.iter().for_each(|task| gone(task.pid));

@@ -130,6 +130,15 @@ impl Dispatcher {
         silent
     }
 
+    /// This manager itself did not run until now, so nobody's silence means anything: every node
+    /// is given time to be heard.
+    pub fn forgive(&mut self, view: &Snapshot, now: Timestamp) {
+        let patience = heartbeat(view) * defaults::HEARTBEAT_GRACE;
+        for node in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.expect(node, now + patience);
+        }
+    }
+
     /// The store did not take the news that a node is silent: it is due again at `at`, unless it
     /// opened a session meanwhile.
     pub fn retry(&mut self, node: NodeId, at: Timestamp) {
@@ -244,6 +253,19 @@ mod tests {
         assert_eq!(dispatcher.next_deadline(), Some(after(30)));
         assert_eq!(dispatcher.expire(after(29)), []);
         assert_eq!(dispatcher.expire(after(30)), [up.id]);
+    }
+
+    #[test]
+    fn nobody_is_silent_for_a_manager_that_was_paused() {
+        let mut ids = IdSource::seeded(1);
+        let node = node(&mut ids, NodeState::Ready);
+        let view = view(std::slice::from_ref(&node));
+        let mut dispatcher = Dispatcher::new(&view, T0);
+        let session = dispatcher.open(node.id, &view, T0, &mut ids).unwrap();
+        dispatcher.forgive(&view, after(100));
+        assert_eq!(dispatcher.expire(after(114)), []);
+        assert!(dispatcher.is_current(node.id, session), "its session goes on");
+        assert_eq!(dispatcher.expire(after(115)), [node.id]);
     }
 
     #[test]

@@ -176,17 +176,30 @@ impl Sessions {
         }
     }
 
-    /// Marks silent nodes down.
+    /// Marks silent nodes down. Looks once in every heartbeat period, so that a shorter one counts
+    /// at once and a pause of this process (a suspended machine) is told from a pause of the nodes.
     async fn expire_sessions(&self, changed: &Notify) {
         loop {
             let next =
                 self.leading().as_ref().and_then(|leading| leading.dispatcher.next_deadline());
-            let pause = next.map_or(Duration::from_secs(60), |at| at.since(self.clock.now()));
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = changed.notified() => continue,
-            }
+            let period = dispatcher::heartbeat(&self.store.snapshot());
+            let began = self.clock.now();
+            let pause = next.map_or(period, |at| at.since(began)).min(period);
+            let opened = tokio::select! {
+                () = tokio::time::sleep(pause) => false,
+                () = changed.notified() => true,
+            };
             let now = self.clock.now();
+            let late = now.since(began).saturating_sub(pause);
+            if late > period {
+                warn!(?late, "this manager was paused: every node is given time to be heard");
+                if let Some(leading) = &mut *self.leading() {
+                    leading.dispatcher.forgive(&self.store.snapshot(), now);
+                }
+            }
+            if opened || late > period {
+                continue;
+            }
             let silent = match &mut *self.leading() {
                 Some(leading) => leading.dispatcher.expire(now),
                 None => return,
