@@ -158,7 +158,7 @@ async fn idle(examples: &Path, dir: &Path, sizes: &Sizes) {
     let info = json(&mut client, "/v1.41/info").await;
     let token = swarm["JoinTokens"]["Worker"].as_str().expect("a token");
     let addr = info["Swarm"]["RemoteManagers"][0]["Addr"].as_str().expect("an address");
-    let join = ["--join", addr, "--token", token];
+    let join = ["--advertise", "127.0.0.1", "--join", addr, "--token", token];
     let worker = Process::start(&examples.join("worker"), dir, "worker", &join);
     processes::until_active(&dir.join("worker.sock")).await;
     tokio::time::sleep(sizes.idle / 4).await;
