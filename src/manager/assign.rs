@@ -105,7 +105,7 @@ fn same_task(a: &Arc<Task>, b: &Arc<Task>) -> bool {
 
 /// A task that answers for its service: it runs, and is meant to go on.
 fn answers(task: &Task) -> bool {
-    task.status.state == TaskState::Running && task.desired_state <= TaskState::Running
+    task.status.state == TaskState::Running && task.is_wanted()
 }
 
 fn network_view(view: &Snapshot, id: NetworkId) -> Option<NetworkView> {

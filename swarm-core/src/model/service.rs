@@ -150,6 +150,12 @@ impl ServiceMode {
         }
     }
 
+    /// Whether there is one task for each eligible node, rather than a number of them.
+    #[must_use]
+    pub const fn is_global(&self) -> bool {
+        matches!(self, Self::Global(_) | Self::GlobalJob(_))
+    }
+
     /// Whether tasks run to completion.
     #[must_use]
     pub const fn is_job(&self) -> bool {
@@ -361,5 +367,29 @@ crate::object! {
         registry_auth: Option<SecretBytes> = "RegistryAuth" omit,
         /// Those of the previous specification; never in an API response. (Ours.)
         previous_registry_auth: Option<SecretBytes> = "PreviousRegistryAuth" omit,
+    }
+}
+
+impl Service {
+    /// The run that a job is in, which its tasks carry; absent for services that are no jobs.
+    #[must_use]
+    pub fn job_iteration(&self) -> Option<Version> {
+        let status = self.job_status.as_ref();
+        let run = status.map_or_else(Version::default, |status| status.job_iteration);
+        self.spec.mode.is_job().then_some(run)
+    }
+}
+
+impl ReplicatedJobMode {
+    /// How many tasks at the same time.
+    #[must_use]
+    pub fn max_concurrent(&self) -> u64 {
+        self.max_concurrent.unwrap_or(1)
+    }
+
+    /// How many tasks are to complete.
+    #[must_use]
+    pub fn total_completions(&self) -> u64 {
+        self.total_completions.unwrap_or_else(|| self.max_concurrent())
     }
 }

@@ -97,7 +97,7 @@ crate::object! {
         spec: Arc<TaskSpec> = "Spec",
         /// Whose it is.
         service_id: ServiceId = "ServiceID" omit,
-        /// Its place among the replicas, from 1; 0 in global mode.
+        /// Its place among the replicas, from 1, in a job from 0; 0 in the global modes.
         slot: u64 = "Slot" omit,
         /// Where it runs; set once.
         node_id: Option<NodeId> = "NodeID" omit,
@@ -137,8 +137,8 @@ crate::object! {
 }
 
 impl Task {
-    /// The name that tables and containers show: `service.slot.id`, in global mode
-    /// `service.node.id`.
+    /// The name that tables and containers show: `service.slot.id`, without a slot
+    /// `service.node.id`: in the global modes, and for a job's slot 0 as in Docker.
     #[must_use]
     pub fn name(&self) -> String {
         let service = &self.annotations.name;
@@ -148,10 +148,11 @@ impl Task {
         }
     }
 
-    /// Whether it shall run, now or later: its desired state is at most `running`.
+    /// Whether it shall do its work, now or later, or shall have done it: its desired state is at
+    /// most `running`, or `complete`, which is what a job's tasks are to become.
     #[must_use]
     pub fn is_wanted(&self) -> bool {
-        self.desired_state <= TaskState::Running
+        self.desired_state <= TaskState::Complete
     }
 
     /// Whether it may hold anything on a node: it was assigned and has not ended.

@@ -11,8 +11,8 @@ use super::index::Kind;
 use super::{Change, CommitError, Event, Object, ObjectRef};
 use crate::id::Id;
 use crate::model::{
-    Cluster, Config, Network, NetworkId, Node, NodeId, Secret, Service, ServiceId, ServiceMode,
-    Task, TaskId, TaskState, TaskStatus, Version,
+    Cluster, Config, Network, NetworkId, Node, NodeId, Secret, Service, ServiceId, Task, TaskId,
+    TaskState, TaskStatus, Version,
 };
 use crate::time::Timestamp;
 
@@ -231,7 +231,7 @@ impl Snapshot {
         ids.filter_map(|id| self.services.get(id))
     }
 
-    /// The services in global mode, in order of id: each node concerns all of them.
+    /// The services in the global modes, in order of id: each node concerns all of them.
     pub fn services_global(&self) -> impl Iterator<Item = &Arc<Service>> {
         self.services_global.iter().filter_map(|id| self.services.get(*id))
     }
@@ -467,10 +467,7 @@ fn service_networks(service: &Service) -> Vec<(NetworkId, ServiceId)> {
 }
 
 fn global_service(service: &Service) -> Vec<ServiceId> {
-    match service.spec.mode {
-        ServiceMode::Global(_) => vec![service.id],
-        _ => Vec::new(),
-    }
+    if service.spec.mode.is_global() { vec![service.id] } else { Vec::new() }
 }
 
 fn reindex<K: Ord + Copy>(index: &mut OrdSet<K>, old: &[K], new: &[K]) {

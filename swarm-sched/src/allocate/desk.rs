@@ -14,7 +14,6 @@ use swarm_core::time::Timestamp;
 use super::Stall;
 use super::ipam::{Addresses, is_of};
 use super::ports::{any_ingress, numbered};
-use crate::place::load::is_active;
 
 /// How long after its holder's end an address is given out only if no other is left.
 const REST: Duration = Duration::from_secs(30);
@@ -154,7 +153,7 @@ pub(super) fn holds_addresses(view: &Snapshot, task: &Task) -> bool {
     !task.status.state.is_terminal()
         && match task.node_id {
             Some(node) => view.nodes.get(node).is_some(),
-            None => is_active(task),
+            None => task.is_wanted(),
         }
 }
 

@@ -13,7 +13,6 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 
 use super::desk::{Desk, holds_addresses};
 use super::{Stall, ipam};
-use crate::place::load::is_active;
 
 /// The message of a task that has everything but a node.
 const PENDING: &str = "pending task scheduling";
@@ -223,7 +222,7 @@ fn allocate_tasks(
 ) {
     let owner = service.map_or(ServiceId::NIL, |service| service.id);
     let mut tasks: Vec<_> =
-        view.tasks_unassigned_of(owner).filter(|task| is_new(task) && is_active(task)).collect();
+        view.tasks_unassigned_of(owner).filter(|task| is_new(task) && task.is_wanted()).collect();
     tasks.sort_by_key(|task| (task.slot, task.id));
     for task in tasks {
         let allocated = endpoint.clone().and_then(|endpoint| {

@@ -12,7 +12,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 use super::clean::Fit;
 use super::restart::{self, Repair};
 use super::slots::{Place, Slot, Slots};
-use super::{CHANGES_PER_PLAN, node_differs, task_matters};
+use super::{CHANGES_PER_PLAN, jobs, node_differs, task_matters};
 
 /// Which nodes a global service is for.
 pub(super) struct Eligible(Fit);
@@ -65,10 +65,10 @@ impl Planner for Global {
         match key {
             Key::Service(id) => {
                 if let Some(service) = view.services.get(*id).filter(|it| is_global(it)) {
-                    plan_service(view, service, ctx, &mut plan);
+                    plan_service(view, service, &Slots::of(view, service), ctx, &mut plan);
                 }
             }
-            Key::Node(id) => plan_node(view, *id, ctx, &mut plan),
+            Key::Node(id) => plan_node(view, *id, is_global, ctx, &mut plan),
             _ => {}
         }
         plan
@@ -79,8 +79,14 @@ fn is_global(service: &Service) -> bool {
     matches!(service.spec.mode, ServiceMode::Global(_)) && !service.pending_delete
 }
 
-fn plan_service(view: &Snapshot, service: &Service, ctx: &mut Ctx<'_>, plan: &mut Plan) {
-    let slots = Slots::of(view, service);
+/// Looks after every node for one service, whose tasks `slots` are: in a job those of its run.
+pub(super) fn plan_service(
+    view: &Snapshot,
+    service: &Service,
+    slots: &Slots,
+    ctx: &mut Ctx<'_>,
+    plan: &mut Plan,
+) {
     let mut of_node: BTreeMap<_, _> = slots.iter().map(|slot| (slot.place, slot)).collect();
     let mut keeper = Keeper::new(view, service);
     for node in view.nodes.iter() {
@@ -92,19 +98,27 @@ fn plan_service(view: &Snapshot, service: &Service, ctx: &mut Ctx<'_>, plan: &mu
     }
     // What is left is on nodes that are gone.
     for slot in of_node.into_values() {
-        stop(slot, plan);
+        if jobs::is_done(slot) { jobs::leave_completion(slot, plan) } else { stop(slot, plan) }
     }
 }
 
-fn plan_node(view: &Snapshot, id: NodeId, ctx: &mut Ctx<'_>, plan: &mut Plan) {
+/// Looks after one node for every service that is `concerned`.
+pub(super) fn plan_node(
+    view: &Snapshot,
+    id: NodeId,
+    concerned: fn(&Service) -> bool,
+    ctx: &mut Ctx<'_>,
+    plan: &mut Plan,
+) {
     let node = view.nodes.get(id);
     let mut tasks: BTreeMap<ServiceId, Vec<Arc<Task>>> = BTreeMap::new();
     for task in view.tasks_on(id) {
         tasks.entry(task.service_id).or_default().push(task.clone());
     }
-    for service in view.services_global().filter(|service| is_global(service)) {
-        let tasks = tasks.remove(&service.id).unwrap_or_default();
-        let slots = Slots::from_tasks(tasks.into_iter(), true);
+    for service in view.services_global().filter(|service| concerned(service)) {
+        let tasks = tasks.remove(&service.id).unwrap_or_default().into_iter();
+        let current = tasks.filter(|task| task.job_iteration == service.job_iteration());
+        let slots = Slots::from_tasks(current, true);
         Keeper::new(view, service).node(id, node, slots.iter().next(), ctx, plan);
     }
 }
@@ -133,6 +147,9 @@ impl<'a> Keeper<'a> {
         ctx: &mut Ctx<'_>,
         plan: &mut Plan,
     ) {
+        if let Some(slot) = slot.filter(|slot| jobs::is_done(*slot)) {
+            return jobs::leave_completion(slot, plan);
+        }
         if !node.is_some_and(|node| self.eligible.keeps_tasks(node)) {
             return slot.into_iter().for_each(|slot| stop(slot, plan));
         }

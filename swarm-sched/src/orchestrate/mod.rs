@@ -6,18 +6,18 @@
 //! | [`Enforce`] | which tasks their node no longer fits |
 //! | [`Replicated`] | as many tasks as asked for, each replaced as its restart policy says |
 //! | [`Global`] | one task on every eligible node, replaced likewise |
+//! | [`Jobs`] | the same for tasks that are to complete, in as many runs as asked for |
 //! | [`Update`] | which tasks a changed specification replaces next |
 //! | [`Reap`] | what can be erased |
 //!
 //! A task is never changed into another one: it is told to stop, and a new one is made. Planners
 //! tell tasks what to do with [`Change::Desire`](swarm_core::store::Change::Desire) alone, which
 //! cannot conflict with what agents report at the same time.
-//!
-//! Services in job modes are left alone by every planner here, except that they can be removed.
 
 mod clean;
 mod enforce;
 mod global;
+mod jobs;
 mod orphans;
 mod reap;
 mod replicated;
@@ -37,6 +37,7 @@ use swarm_core::store::{Event, Object, Snapshot};
 
 pub use enforce::Enforce;
 pub use global::Global;
+pub use jobs::Jobs;
 pub use orphans::Orphans;
 pub use reap::Reap;
 pub use replicated::Replicated;
@@ -53,6 +54,7 @@ pub fn planners() -> Vec<Arc<dyn Planner>> {
         Arc::new(Enforce),
         Arc::new(Replicated),
         Arc::new(Global),
+        Arc::new(Jobs),
         Arc::new(Update),
         Arc::new(Reap),
     ]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use swarm_core::control::{Ctx, Key, Plan, Planner};
-use swarm_core::model::{Service, ServiceId, ServiceMode, Task, TaskState, defaults};
+use swarm_core::model::{Service, ServiceId, ServiceMode, Task, TaskState, Version, defaults};
 use swarm_core::store::{Change, Event, Object, Snapshot};
 
 use super::slots::{Slot, Slots};
@@ -83,7 +83,7 @@ fn plan_service(view: &Snapshot, id: ServiceId, ctx: &Ctx<'_>, plan: &mut Plan) 
         if left == 0 {
             plan.changes.push(Change::remove(id));
         }
-    } else if !service.spec.mode.is_job() {
+    } else {
         reap_history(view, service, ctx, plan);
     }
 }
@@ -108,16 +108,22 @@ fn reap_history(view: &Snapshot, service: &Arc<Service>, ctx: &Ctx<'_>, plan: &m
             let ended = slot.tasks.iter().filter(|task| is_history(task));
             plan.changes.extend(ended.map(|task| Change::remove(task.id)));
         } else if let Some(limit) = limit {
-            reap_slot(slot, limit, plan);
+            reap_slot(slot, limit, service.job_iteration(), plan);
         }
     }
 }
 
-/// The newest task stays whatever the limit: it says whether the slot is done.
-fn reap_slot(slot: Slot<'_>, limit: usize, plan: &mut Plan) {
+/// The newest task stays whatever the limit, as does what has completed in the present run of a
+/// job: they say whether the slot is done. (SwarmKit never erases a job's history, so that one
+/// which fails for ever fills its store.)
+fn reap_slot(slot: Slot<'_>, limit: usize, run: Option<Version>, plan: &mut Plan) {
     let excess = slot.tasks.len().saturating_sub(limit);
     let older = &slot.tasks[..slot.tasks.len() - 1];
-    let erased = older.iter().filter(|task| is_history(task)).take(excess);
+    let counts = |task: &Task| {
+        run.is_some() && task.job_iteration == run && task.status.state == TaskState::Complete
+    };
+    let erasable = |task: &&Arc<Task>| is_history(task) && !counts(task);
+    let erased = older.iter().filter(erasable).take(excess);
     plan.changes.extend(erased.map(|task| Change::remove(task.id)));
 }
 

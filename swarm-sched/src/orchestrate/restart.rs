@@ -17,7 +17,7 @@ use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::{Nanos, Timestamp};
 
 use super::clean::Clean;
-use super::slots::{Maker, Slot, rank};
+use super::slots::{Maker, Slot, goal, rank};
 
 /// How long a replacement waits for its predecessor to stop.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -106,7 +106,7 @@ fn release(view: &Snapshot, task: &Task, now: Timestamp, plan: &mut Plan) {
     if old.is_some_and(|old| !has_stopped(view, old)) && now < deadline {
         return plan.look_again(deadline);
     }
-    plan.changes.push(Change::Desire(task.id, TaskState::Running));
+    plan.changes.push(Change::Desire(task.id, goal(task.job_iteration)));
 }
 
 /// Keeps the places of one service in order. Lives for one plan.
@@ -144,7 +144,8 @@ impl<'a> Repair<'a> {
         }
     }
 
-    fn is_failing(&self, task: &Task) -> bool {
+    /// Whether a task that shall run cannot any more: it ended, or its node is of no use.
+    pub(super) fn is_failing(&self, task: &Task) -> bool {
         let lost = |node| is_unusable(self.view.nodes.get(node).map(AsRef::as_ref));
         task.status.state.is_terminal() || task.node_id.is_some_and(lost)
     }

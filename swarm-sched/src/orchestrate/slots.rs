@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use swarm_core::control::Ctx;
 use swarm_core::model::{
-    NodeId, Service, ServiceAnnotations, ServiceMode, Task, TaskState, TaskStatus,
+    NodeId, Service, ServiceAnnotations, Task, TaskState, TaskStatus, Version,
 };
 use swarm_core::store::Snapshot;
 use swarm_core::time::Timestamp;
 
 use super::restart;
 
-/// What a task stands for: a numbered slot, or in global mode a node.
+/// What a task stands for: a numbered slot, or in the global modes a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
-    /// A slot, from 1.
+    /// A slot: from 1, in a job from 0.
     Slot(u64),
     /// A node.
     Node(NodeId),
@@ -35,14 +35,15 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn of(view: &Snapshot, service: &Service) -> Self {
-        let global = matches!(service.spec.mode, ServiceMode::Global(_));
-        Self::from_tasks(view.tasks_of(service.id).cloned(), global)
+        Self::from_tasks(view.tasks_of(service.id).cloned(), service.spec.mode.is_global())
     }
 
     pub(super) fn from_tasks(tasks: impl Iterator<Item = Arc<Task>>, global: bool) -> Self {
         let left = |task: &Arc<Task>| task.desired_state != TaskState::Remove;
         let mut tasks: Vec<_> = tasks.filter(left).collect();
-        tasks.sort_unstable_by_key(|task| (Place::of(task, global), task.created_at, task.id));
+        tasks.sort_unstable_by_key(|task| {
+            (Place::of(task, global), task.job_iteration, task.created_at, task.id)
+        });
         Self { tasks, global }
     }
 
@@ -69,7 +70,8 @@ impl<'a> Slot<'a> {
         self.tasks.last().expect("a slot has a task")
     }
 
-    /// The tasks that shall run: usually one, two while one takes over from the other.
+    /// The tasks that shall run, or have run as they should: usually one, two while one takes over
+    /// from the other.
     pub(super) fn wanted(&self) -> impl DoubleEndedIterator<Item = &'a Arc<Task>> + use<'a> {
         self.tasks.iter().filter(|task| task.is_wanted())
     }
@@ -84,6 +86,11 @@ impl<'a> Slot<'a> {
 /// The better of two tasks to keep in a place: one that runs, then the newer one.
 pub(super) fn rank(task: &Task) -> (bool, Timestamp, swarm_core::model::TaskId) {
     (task.status.state == TaskState::Running, task.created_at, task.id)
+}
+
+/// What a task is to become once nothing keeps it waiting: the tasks of a job's run shall complete.
+pub(super) fn goal(job_iteration: Option<Version>) -> TaskState {
+    if job_iteration.is_some() { TaskState::Complete } else { TaskState::Running }
 }
 
 /// Makes tasks of a service. What they share, they share.
@@ -108,6 +115,7 @@ impl<'a> Maker<'a> {
             Place::Slot(slot) => (slot, None),
             Place::Node(node) => (0, Some(node)),
         };
+        let job_iteration = self.service.job_iteration();
         Task {
             id: ctx.ids.next(),
             created_at: ctx.now,
@@ -117,7 +125,8 @@ impl<'a> Maker<'a> {
             slot,
             node_id,
             status: TaskStatus::new(TaskState::New, ctx.now, "created"),
-            desired_state: TaskState::Running,
+            desired_state: goal(job_iteration),
+            job_iteration,
             spec_version: self.service.version,
             annotations: self.annotations.clone(),
             registry_auth: self.service.registry_auth.clone(),

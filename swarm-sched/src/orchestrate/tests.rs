@@ -2,6 +2,7 @@
 //! clock that moves when there is nothing left to do.
 
 mod global;
+mod jobs;
 mod nodes;
 mod random;
 mod replicated;

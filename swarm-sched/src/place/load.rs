@@ -228,7 +228,7 @@ impl NodeLoad {
 
     fn change(&mut self, share: &Share<'_>, sign: i64) {
         let task = share.task;
-        if is_active(task) {
+        if task.is_wanted() {
             self.active = self.active.saturating_add_signed(sign);
             bump(&mut self.active_by_service, task.service_id, sign);
         }
@@ -261,12 +261,6 @@ impl NodeLoad {
             *holders = holders.saturating_add_signed(if sign > 0 { 1 } else { -1 });
         }
     }
-}
-
-/// Whether a task shall still do its work, which is what placement counts (SwarmKit: desired at
-/// most `complete`, which is what a job's tasks are).
-pub(crate) fn is_active(task: &Task) -> bool {
-    task.desired_state <= TaskState::Complete
 }
 
 /// Whether a task takes something from a node: it was placed and has not ended. Global tasks that

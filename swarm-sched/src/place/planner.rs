@@ -10,7 +10,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 use swarm_core::time::Timestamp;
 
 use super::SpreadScheduler;
-use super::load::{is_active, occupies};
+use super::load::occupies;
 
 /// The message of a task that waits for a node.
 const PENDING: &str = "pending task scheduling";
@@ -99,7 +99,7 @@ impl Planner for Place {
             }
             (Some(Object::Task(old)), new) => {
                 let frees = |new: &Object| match new {
-                    Object::Task(new) => !occupies(new) || is_active(old) != is_active(new),
+                    Object::Task(new) => !occupies(new) || old.is_wanted() != new.is_wanted(),
                     _ => true,
                 };
                 if occupies(old) && new.as_ref().is_none_or(frees) {
@@ -154,7 +154,7 @@ fn was_waiting(old: &Option<Object>) -> bool {
 
 /// Whether a task waits for a node, or for a word that its node can take it.
 fn is_waiting(task: &Task) -> bool {
-    task.status.state == TaskState::Pending && is_active(task)
+    task.status.state == TaskState::Pending && task.is_wanted()
 }
 
 fn waiting_services(view: &Snapshot) -> Vec<ServiceId> {

@@ -1,12 +1,13 @@
 //! Whatever happens to a cluster, each planner keeps its contract, no commit breaks a rule of
 //! the world, and once things calm down every service is as it shall be and stays so.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
 use swarm_core::conformance::planner;
 use swarm_core::model::*;
-use swarm_core::store::Change;
+use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::{Nanos, Timestamp};
 
 use super::world::*;
@@ -15,6 +16,7 @@ use crate::orchestrate;
 #[derive(Clone, Debug)]
 enum Op {
     Create { everywhere: bool, replicas: u64, update: UpdateConfig, policy: RestartPolicy },
+    CreateJob { everywhere: bool, total: u64, at_once: u64, policy: RestartPolicy },
     Image { service: usize, image: &'static str },
     Scale { service: usize, replicas: u64 },
     Constrain { service: usize, label: &'static str },
@@ -77,6 +79,10 @@ fn op() -> impl Strategy<Value = Op> {
     let label = prop_oneof![Just("ssd"), Just("tape")];
     let image = prop_oneof![Just("a"), Just("b"), Just("bad")];
     prop_oneof![
+        2 => (any::<bool>(), 0..6_u64, 0..4_u64, restart_policy()).prop_map(
+            |(everywhere, total, at_once, policy)| Op::CreateJob {
+                everywhere, total, at_once, policy
+            }),
         2 => (any::<bool>(), 0..6_u64, update_config(), restart_policy()).prop_map(
             |(everywhere, replicas, update, policy)| Op::Create { everywhere, replicas, update, policy }
         ),
@@ -97,9 +103,12 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// The images behave as they are called.
+/// The images behave as they are called; those of jobs come to an end.
 fn behaviour(task: &Task) -> Behaviour {
+    let end = |seconds, state| Behaviour::Ends(Duration::from_secs(seconds), state);
     match image(task) {
+        "a" if task.job_iteration.is_some() => end(7, TaskState::Complete),
+        "b" if task.job_iteration.is_some() => end(3, TaskState::Failed),
         "bad" => Behaviour::Rejected,
         "b" => Behaviour::SlowStop(Duration::from_secs(3)),
         _ => Behaviour::Runs,
@@ -116,9 +125,7 @@ fn change(world: &mut World, op: &Op) -> Option<Change> {
     let node = |nth: usize| view.nodes.iter().nth(nth).map(|node| Node::clone(node));
     let updated = |nth: usize, edit: &dyn Fn(&mut ServiceSpec)| {
         service(nth).map(|mut service| {
-            service.previous_spec = Some(Box::new(service.spec.clone()));
-            service.update_status = None;
-            edit(&mut service.spec);
+            change_spec(&mut service, edit);
             Change::update(service)
         })
     };
@@ -132,10 +139,22 @@ fn change(world: &mut World, op: &Op) -> Option<Change> {
             *policy(&mut spec) = restart.clone();
             Change::create(Service { id, spec, ..Default::default() })
         }
+        Op::CreateJob { everywhere, total, at_once, policy: ref restart } => {
+            let id = world.new_id();
+            let mut spec =
+                if everywhere { global_job("a") } else { replicated_job("a", total, at_once) };
+            spec.name = id.to_string();
+            *policy(&mut spec) = restart.clone();
+            let job_status = Some(JobStatus::default());
+            Change::create(Service { id, spec, job_status, ..Default::default() })
+        }
         Op::Image { service, image } => updated(service, &|spec| set_image(spec, image))?,
         Op::Scale { service: nth, replicas } => {
-            service(nth).filter(|service| service.spec.mode.replicas().is_some())?;
-            updated(nth, &|spec| scale(spec, replicas))?
+            service(nth).filter(|service| !service.spec.mode.is_global())?;
+            updated(nth, &|spec| match &mut spec.mode {
+                ServiceMode::ReplicatedJob(job) => job.total_completions = Some(replicas),
+                _ => scale(spec, replicas),
+            })?
         }
         Op::Constrain { service, label } => {
             updated(service, &|spec| constrain(spec, &format!("node.labels.disk != {label}")))?
@@ -197,7 +216,10 @@ fn heal(world: &mut World) {
             node.status = NodeStatus { state: NodeState::Ready, ..Default::default() };
         });
     }
-    world.behaves(|_| Behaviour::Runs);
+    world.behaves(|task| match task.job_iteration {
+        Some(_) => Behaviour::Ends(Duration::from_secs(1), TaskState::Complete),
+        None => Behaviour::Runs,
+    });
     world.run_secs(1_800);
 }
 
@@ -211,6 +233,10 @@ fn check_converged(world: &World) {
     let view = world.view();
     for service in view.services.iter() {
         assert!(!service.pending_delete, "a removed service is gone");
+        if service.spec.mode.is_job() {
+            check_done(&view, service);
+            continue;
+        }
         let wanted = view.tasks_of(service.id).filter(|task| task.is_wanted()).count() as u64;
         let running = world.running(service.id).len() as u64;
         let asked = service.spec.mode.replicas().unwrap_or(view.nodes.len() as u64);
@@ -224,6 +250,22 @@ fn check_converged(world: &World) {
             world.running(service.id).iter().all(|task| image(task) == spec_image(service));
         assert!(paused || up_to_date || gives_up(service), "{service:#?}");
     }
+}
+
+/// Each slot, or each node that there is, has completed its part once, or was given up.
+fn check_done(view: &Snapshot, service: &Service) {
+    let done = completed(view, service.id);
+    let asked = match &service.spec.mode {
+        ServiceMode::ReplicatedJob(job) if job.max_concurrent() == 0 => 0,
+        ServiceMode::ReplicatedJob(job) => job.total_completions(),
+        _ => view.nodes.len() as u64,
+    };
+    let gone = |node: &NodeId| view.nodes.get(*node).is_none();
+    let count = done.iter().filter(|(_, node)| !node.as_ref().is_some_and(gone)).count() as u64;
+    assert!(count == asked || (gives_up(service) && count < asked), "{service:#?}\n{done:?}");
+    let open = |task: &&Arc<Task>| task.is_wanted() && task.status.state != TaskState::Complete;
+    let of_run = |task: &&Arc<Task>| task.job_iteration == service.job_iteration();
+    assert_eq!(view.tasks_of(service.id).filter(of_run).find(open), None);
 }
 
 fn spec_image(service: &Service) -> &str {

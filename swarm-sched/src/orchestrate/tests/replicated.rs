@@ -102,18 +102,7 @@ fn history_is_kept_to_its_limit() {
 #[test]
 fn a_done_task_is_not_forgotten_whatever_the_limit() {
     let mut world = World::new(1);
-    let cluster = swarm_core::model::Cluster {
-        id: swarm_core::id::IdSource::seeded(9).next(),
-        spec: swarm_core::model::ClusterSpec {
-            orchestration: swarm_core::model::OrchestrationConfig {
-                task_history_retention_limit: Some(0),
-                ..Default::default()
-            },
-            ..Default::default()
-        },
-        ..Default::default()
-    };
-    world.commit(vec![Change::create(cluster)]);
+    world.limit_history(0);
     world.behaves(|_| Behaviour::Ends(std::time::Duration::from_secs(1), TaskState::Complete));
     let mut spec = replicated("busybox", 1);
     policy(&mut spec).condition = Some(swarm_core::model::RestartCondition::OnFailure);

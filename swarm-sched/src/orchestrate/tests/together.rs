@@ -9,7 +9,7 @@ use swarm_core::model::*;
 use swarm_core::store::{Batch, Change, Epoch, MemoryStore, Store as _};
 use swarm_core::time::Timestamp;
 
-use super::world::{global, replicated};
+use super::world::{global, global_job, replicated, replicated_job};
 use crate::place::SpreadScheduler;
 
 #[test]
@@ -24,7 +24,11 @@ fn one_commit_takes_a_service_from_its_specification_to_its_nodes() {
     };
     let mut everywhere = global("agent");
     everywhere.name = "agent".to_owned();
-    let services = [replicated("nginx", 5), everywhere];
+    let mut job = replicated_job("backup", 5, 2);
+    job.name = "backup".to_owned();
+    let mut check = global_job("check");
+    check.name = "check".to_owned();
+    let services = [replicated("nginx", 5), everywhere, job, check];
     let services = services.map(|spec| Service { id: ids.next(), spec, ..Default::default() });
     let nodes = [node(&mut ids), node(&mut ids)];
     let changes = services.into_iter().map(Change::create).chain(nodes.map(Change::create));
@@ -36,7 +40,7 @@ fn one_commit_takes_a_service_from_its_specification_to_its_nodes() {
     store.apply(&step.batch.expect("there is much to do")).unwrap();
 
     let view = store.snapshot();
-    assert_eq!(view.tasks.len(), 7);
+    assert_eq!(view.tasks.len(), 7 + 2 + 2);
     assert!(view.tasks.iter().all(|task| task.status.state == TaskState::Assigned));
     for planner in planners {
         planner::check(&*planner, &view, now);

@@ -60,7 +60,7 @@ impl World {
             controller,
             watch,
             behave: Box::new(|_| Behaviour::Runs),
-            checks: vec![one_task_for_each_place, not_too_many, lawful],
+            checks: vec![one_task_for_each_place, not_too_many, jobs_keep_count, lawful],
         };
         for _ in 0..nodes {
             world.add_node();
@@ -127,16 +127,22 @@ impl World {
 
     pub(super) fn create(&mut self, spec: ServiceSpec) -> ServiceId {
         let id = self.ids.next();
-        self.commit(vec![Change::create(Service { id, spec, ..Default::default() })]);
+        let job_status = spec.mode.is_job().then(JobStatus::default);
+        self.commit(vec![Change::create(Service { id, spec, job_status, ..Default::default() })]);
         id
     }
 
-    /// As the API updates a service: the status goes in the same write, unless it only scales.
+    /// How many ended tasks each slot keeps.
+    pub(super) fn limit_history(&mut self, tasks: i64) {
+        let mut cluster = Cluster { id: self.ids.next(), ..Default::default() };
+        cluster.spec.orchestration.task_history_retention_limit = Some(tasks);
+        self.commit(vec![Change::create(cluster)]);
+    }
+
+    /// As the API updates a service: the status goes in the same write, and a job runs again.
     pub(super) fn update(&mut self, id: ServiceId, edit: impl FnOnce(&mut ServiceSpec)) {
         let mut service = Service::clone(self.view().services.get(id).unwrap());
-        service.previous_spec = Some(Box::new(service.spec.clone()));
-        service.update_status = None;
-        edit(&mut service.spec);
+        change_spec(&mut service, edit);
         self.commit(vec![Change::update(service)]);
     }
 
@@ -232,7 +238,7 @@ impl World {
             (_, TaskState::Preparing, Behaviour::Hangs) => return None,
             (_, TaskState::Preparing, Behaviour::Rejected) => TaskState::Rejected,
             (_, TaskState::Preparing, _) => TaskState::Ready,
-            (TaskState::Running, TaskState::Ready, _) => TaskState::Running,
+            (TaskState::Running | TaskState::Complete, TaskState::Ready, _) => TaskState::Running,
             (_, TaskState::Running, Behaviour::Ends(_, end)) => end,
             _ => return None,
         };
@@ -262,8 +268,9 @@ fn one_task_for_each_place(view: &Snapshot) {
     let mut wanted: BTreeMap<_, Vec<&Task>> = BTreeMap::new();
     for task in view.tasks.iter().filter(|task| task.is_wanted()) {
         let service = view.services.get(task.service_id).expect("a wanted task has a service");
-        let node = task.node_id.filter(|_| matches!(service.spec.mode, ServiceMode::Global(_)));
-        wanted.entry((service.id, task.slot, node)).or_default().push(task);
+        let node = task.node_id.filter(|_| service.spec.mode.is_global());
+        let place = (service.id, task.job_iteration, task.slot, node);
+        wanted.entry(place).or_default().push(task);
     }
     for ((service, ..), tasks) in wanted {
         let service = view.services.get(service).unwrap();
@@ -293,11 +300,59 @@ fn not_too_many(view: &Snapshot) {
 fn lawful(view: &Snapshot) {
     for task in view.tasks.iter() {
         assert!(view.services.get(task.service_id).is_some(), "{task:?} has no service");
-        assert!(
-            task.desired_state <= TaskState::Running
-                || task.desired_state == TaskState::Shutdown
-                || task.desired_state == TaskState::Remove
-        );
+        match task.desired_state {
+            TaskState::Ready | TaskState::Shutdown | TaskState::Remove => {}
+            TaskState::Running => assert_eq!(task.job_iteration, None, "{task:?}"),
+            TaskState::Complete => assert!(task.job_iteration.is_some(), "{task:?}"),
+            state => panic!("{state} cannot be desired"),
+        }
+    }
+}
+
+/// No job has more tasks at work than it may have at the same time, nor more than it still has to
+/// complete; nor does any slot count twice, nor anything of an earlier run go on.
+fn jobs_keep_count(view: &Snapshot) {
+    for service in view.services.iter().filter(|it| it.spec.mode.is_job() && !it.pending_delete) {
+        let run = service.job_iteration();
+        let open = |task: &&Arc<Task>| task.is_wanted() && !task.status.state.is_terminal();
+        let (now, before): (Vec<_>, Vec<_>) =
+            view.tasks_of(service.id).filter(open).partition(|task| task.job_iteration == run);
+        assert!(before.is_empty(), "{before:#?}");
+        let mut done = completed(view, service.id);
+        if let ServiceMode::ReplicatedJob(job) = &service.spec.mode {
+            assert!(now.len() as u64 <= job.max_concurrent(), "{now:#?}");
+            let most = done.len() as u64 + now.len() as u64;
+            assert!(most <= job.total_completions(), "{now:#?} beside {done:?}");
+            assert!(now.iter().all(|task| task.slot < job.total_completions()));
+        }
+        let count = done.len();
+        done.dedup();
+        assert_eq!(done.len(), count, "a place counts once");
+    }
+}
+
+/// The places that have completed in the present run of a job, in order.
+pub(super) fn completed(view: &Snapshot, id: ServiceId) -> Vec<(u64, Option<NodeId>)> {
+    let service = view.services.get(id).unwrap();
+    let global = service.spec.mode.is_global();
+    let mut done: Vec<_> = view
+        .tasks_of(id)
+        .filter(|task| task.job_iteration == service.job_iteration())
+        .filter(|task| task.status.state == TaskState::Complete)
+        .filter(|task| task.desired_state != TaskState::Remove)
+        .map(|task| (task.slot, task.node_id.filter(|_| global)))
+        .collect();
+    done.sort_unstable();
+    done
+}
+
+/// What the API does to a service whose specification changes.
+pub(super) fn change_spec(service: &mut Service, edit: impl FnOnce(&mut ServiceSpec)) {
+    service.previous_spec = Some(Box::new(service.spec.clone()));
+    service.update_status = None;
+    edit(&mut service.spec);
+    if let Some(job) = &mut service.job_status {
+        job.job_iteration.0 += 1;
     }
 }
 
@@ -373,6 +428,20 @@ pub(super) fn scale(spec: &mut ServiceSpec, replicas: u64) {
 
 pub(super) fn global(image: &str) -> ServiceSpec {
     ServiceSpec { mode: ServiceMode::Global(Default::default()), ..replicated(image, 0) }
+}
+
+/// A job of as many tasks in all and at the same time.
+pub(super) fn replicated_job(image: &str, total: u64, at_once: u64) -> ServiceSpec {
+    let mode = ReplicatedJobMode {
+        total_completions: Some(total),
+        max_concurrent: Some(at_once),
+        ..Default::default()
+    };
+    ServiceSpec { mode: ServiceMode::ReplicatedJob(mode), ..replicated(image, 0) }
+}
+
+pub(super) fn global_job(image: &str) -> ServiceSpec {
+    ServiceSpec { mode: ServiceMode::GlobalJob(Default::default()), ..replicated(image, 0) }
 }
 
 pub(super) fn set_image(spec: &mut ServiceSpec, image: &str) {
