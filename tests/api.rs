@@ -6,6 +6,8 @@ mod support;
 mod changes;
 #[path = "api/errors.rs"]
 mod errors;
+#[path = "api/jobs.rs"]
+mod jobs;
 #[path = "api/listening.rs"]
 mod listening;
 #[path = "api/objects.rs"]

@@ -244,6 +244,49 @@ async fn a_service_rolls_forward_and_back() {
 }
 
 #[tokio::test]
+async fn jobs_run_until_they_are_complete_and_again() {
+    let Some(cli) = Cli::with(FakeNode::alive(3).await).await else { return };
+    let created = cli
+        .ok("service create --name dump --mode replicated-job --replicas 4 --max-concurrent 2 busybox true")
+        .await;
+    assert_has(&created, &["job complete"]);
+    assert_has(
+        &cli.ok("service ls").await,
+        &["dump", "replicated job", "0/2 (4/4 completed)", "busybox:latest"],
+    );
+    let tasks = cli.ok("service ps dump").await;
+    assert_has(&tasks, &["dump.1", "dump.2", "dump.3", "Complete"]);
+    assert_eq!(tasks.lines().count(), 1 + 4);
+    let pretty = cli.ok("service inspect --pretty dump").await;
+    assert_has(&pretty, &["Name:\t\tdump", "Image:\t\tbusybox:latest", "UpdateConfig:"]);
+    assert_has(&cli.ok("service update --force dump").await, &["job complete"]);
+    let iteration = "service inspect --format {{.JobStatus.JobIteration.Index}} dump";
+    assert_eq!(cli.ok(iteration).await.trim(), "1");
+    let tasks = cli.ok("service ps dump").await;
+    assert_eq!(tasks.lines().count(), 1 + 4 + 4, "the run before is history:\n{tasks}");
+    assert_has(&cli.ok("service scale dump=5").await, &["dump scaled to 5", "job complete"]);
+    assert_has(&cli.ok("service ls").await, &["0/2 (5/5 completed)"]);
+    assert_has(&cli.ok("service rollback dump").await, &["job complete"]);
+    assert_has(&cli.ok("service ls").await, &["0/2 (4/4 completed)"]);
+    assert_eq!(cli.ok(iteration).await.trim(), "3");
+
+    let created = cli.ok("service create --name check --mode global-job busybox true").await;
+    assert_has(&created, &["job complete"]);
+    assert_has(
+        &cli.ok("service ls --filter mode=global-job").await,
+        &["check", "global job", "0/0 (3/3 completed)"],
+    );
+    assert_has(
+        &cli.fails("service scale check=2").await,
+        &["scale can only be used with replicated or replicated-job mode"],
+    );
+    cli.ok("service rm dump check").await;
+    cli.node
+        .until("the jobs are erased", |view| view.services.is_empty() && view.tasks.is_empty())
+        .await;
+}
+
+#[tokio::test]
 async fn secrets_configs_and_networks_live() {
     let Some(cli) = Cli::with(FakeNode::alive(1).await).await else { return };
     let made = cli.fed(&["secret", "create", "-l", "a=b", "s1", "-"], "hush").await;
@@ -417,10 +460,6 @@ async fn tools_read_what_they_expect() {
     assert_has(
         &cli.fails("service scale everywhere=2").await,
         &["scale can only be used with replicated"],
-    );
-    assert_has(
-        &cli.fails("service create -d --mode replicated-job --name job nginx").await,
-        &["not supported yet"],
     );
     assert_has(&cli.fails("node promote worker-1").await, &["does not change the roles of nodes"]);
     assert_has(&cli.fails("swarm update --autolock").await, &["autolock is not supported yet"]);

@@ -55,22 +55,20 @@ fn matches(service: &Service, filters: &Filters) -> bool {
 /// The counts of `docker service ls` (SwarmKit: `ListServiceStatuses`).
 fn count(view: &Snapshot, service: &Service) -> ServiceStatus {
     let mut status = ServiceStatus::default();
-    let iteration = service.job_status.as_ref().map(|job| job.job_iteration);
-    let current = view.tasks_of(service.id).filter(|task| {
-        iteration.is_none()
-            || task.job_iteration.unwrap_or_default() == iteration.unwrap_or_default()
-    });
+    let run = service.job_iteration();
+    let current =
+        view.tasks_of(service.id).filter(|task| run.is_none() || task.job_iteration == run);
     let (mut desired_running, mut desired_complete) = (0, 0);
     for task in current {
         let complete = task.status.state == TaskState::Complete;
         status.running_tasks += u64::from(task.status.state == TaskState::Running);
-        status.completed_tasks += u64::from(iteration.is_some() && complete);
+        status.completed_tasks += u64::from(run.is_some() && complete);
         desired_running += u64::from(task.desired_state == TaskState::Running);
         desired_complete += u64::from(task.desired_state == TaskState::Complete && !complete);
     }
     status.desired_tasks = match &service.spec.mode {
         ServiceMode::Replicated(mode) => mode.replicas.unwrap_or(1),
-        ServiceMode::ReplicatedJob(mode) => mode.max_concurrent.unwrap_or(1),
+        ServiceMode::ReplicatedJob(mode) => mode.max_concurrent(),
         ServiceMode::Global(_) => desired_running,
         ServiceMode::GlobalJob(_) => desired_complete,
     };

@@ -88,7 +88,7 @@ impl<'a> Wanted<'a> {
 
 /// Whether a task is what its service asks for now, in the present run of a job.
 fn up_to_date(view: &Snapshot, task: &Task) -> bool {
-    let job = view.services.get(task.service_id).and_then(|service| service.job_status.as_ref());
-    job.is_none_or(|job| task.job_iteration == Some(job.job_iteration))
+    let run = view.services.get(task.service_id).and_then(|service| service.job_iteration());
+    (run.is_none() || task.job_iteration == run)
         && swarm_sched::orchestrate::is_up_to_date(view, task)
 }

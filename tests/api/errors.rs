@@ -71,6 +71,9 @@ async fn services_that_are_refused() {
         ("POST", create, &service("x", r#","EndpointSpec":{"Mode":"dnsrr","Ports":[{"TargetPort":1}]}"#), 400, "rpc error: code = InvalidArgument desc = EndpointSpec: port published with ingress mode can't be used with dnsrr mode"),
         ("POST", create, &service("x", r#","TaskTemplate":{"ContainerSpec":{"Image":"a"},"Placement":{"Constraints":["node.role"]}}"#), 500, "rpc error: code = Unknown desc = constraint expected one operator from ==, !="),
         ("POST", create, &service("x", r#","Networks":[{"Target":"nosuch"}]"#), 404, "network nosuch not found"),
+        ("POST", create, &service("x", r#","Mode":{"GlobalJob":{}},"UpdateConfig":{}"#), 400, "rpc error: code = InvalidArgument desc = Jobs may not have an update config"),
+        ("POST", create, &service("x", r#","Mode":{"ReplicatedJob":{"MaxConcurrent":9223372036854775808}}"#), 400, "rpc error: code = InvalidArgument desc = Maximum concurrent jobs must not be negative"),
+        ("POST", create, &service("x", r#","Mode":{"ReplicatedJob":{"TotalCompletions":9223372036854775808}}"#), 400, "rpc error: code = InvalidArgument desc = Total completed jobs must not be negative"),
         ("POST", create, &service("x", r#","Networks":[{"Target":"ingress"}]"#), 400, "rpc error: code = InvalidArgument desc = Service cannot be explicitly attached to the ingress network \"ingress\""),
     ]).await;
 }

@@ -49,10 +49,7 @@ async fn services_read_back_as_the_engine_returned_them() {
         let Some(engine) = recordings.read_back("/services", id, number) else { continue };
         let body = &row["req"];
         let mode = body["Mode"].as_object();
-        if mode.is_some_and(|mode| mode.keys().any(|key| key.ends_with("Job"))) {
-            jobs += 1;
-            continue;
-        }
+        jobs += u32::from(mode.is_some_and(|mode| mode.keys().any(|key| key.ends_with("Job"))));
         // Recordings that try what SwarmKit cannot store; we keep it.
         if body["TaskTemplate"]["ContainerSpec"]["Privileges"].is_object() {
             continue;
@@ -74,7 +71,7 @@ async fn services_read_back_as_the_engine_returned_them() {
         assert_eq!(ours, expected, "recording {number}: {}", row["cmd"]);
         compared += 1;
     }
-    assert!(compared >= 20, "only {compared} compared, {jobs} were jobs");
+    assert!(compared >= 20 && jobs >= 4, "only {compared} compared, {jobs} of them jobs");
 }
 
 /// The same value with every whole number written without a fraction: Go writes 0, we write 0.0.
@@ -97,10 +94,6 @@ async fn a_recorded_specification_survives_an_update() {
     let mut updated = 0;
     for (number, row) in recordings.of("POST", "/services/create", 201) {
         let body = &row["req"];
-        let mode = body["Mode"].as_object();
-        if mode.is_some_and(|mode| mode.keys().any(|key| key.ends_with("Job"))) {
-            continue;
-        }
         let api = Api::still().await;
         provide(&api, &recordings, number, body).await;
         let id = api.create("services", body).await;

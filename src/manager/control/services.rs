@@ -114,7 +114,9 @@ fn roll_back(service: &mut Service, now: Timestamp) -> Result<(), ApiError> {
     let current = std::mem::replace(&mut service.spec, *previous);
     service.previous_spec = Some(Box::new(current));
     std::mem::swap(&mut service.registry_auth, &mut service.previous_registry_auth);
-    service.update_status = Some(UpdateStatus {
+    // A job has no roll-out that could ever complete: it runs again. (SwarmKit leaves it at
+    // `rollback_started`.)
+    service.update_status = (!service.spec.mode.is_job()).then(|| UpdateStatus {
         state: UpdateState::RollbackStarted,
         started_at: Some(now),
         message: "manually requested rollback".to_owned(),

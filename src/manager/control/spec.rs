@@ -43,8 +43,8 @@ pub(super) fn normalise(spec: &mut ServiceSpec, view: &Snapshot) -> Result<(), A
     match &mut spec.mode {
         ServiceMode::Replicated(mode) => _ = mode.replicas.get_or_insert(1),
         ServiceMode::ReplicatedJob(mode) => {
-            let concurrent = *mode.max_concurrent.get_or_insert(1);
-            mode.total_completions.get_or_insert(concurrent);
+            mode.max_concurrent = Some(mode.max_concurrent());
+            mode.total_completions = Some(mode.total_completions());
         }
         ServiceMode::Global(_) | ServiceMode::GlobalJob(_) => {}
     }
@@ -78,10 +78,6 @@ pub(super) fn check(
     service: ServiceId,
 ) -> Result<(), ApiError> {
     validate::service(spec)?;
-    if spec.mode.is_job() && !JOBS {
-        let text = format!("services of mode {} are not supported yet", spec.mode.name());
-        return Err(super::unimplemented(text));
-    }
     references(spec, view)?;
     let old = view.services.get(service).map(|service| &service.spec.endpoint);
     if old == Some(&spec.endpoint) {
@@ -92,9 +88,6 @@ pub(super) fn check(
         None => Ok(()),
     }
 }
-
-/// Whether an orchestrator for jobs exists.
-const JOBS: bool = false;
 
 /// Every secret and config must exist and still have the name that the reference gives.
 fn references(spec: &ServiceSpec, view: &Snapshot) -> Result<(), ApiError> {

@@ -86,7 +86,8 @@ pub fn restart_policy() -> RestartPolicy {
 }
 
 /// The specification with its defaults written out, as `GET /services/{id}?insertDefaults=true`
-/// shows it. Never stored.
+/// shows it. Never stored. As in Docker, jobs get update configurations too, which they may not
+/// have.
 #[must_use]
 pub fn inserted(spec: &ServiceSpec) -> ServiceSpec {
     let mut spec = spec.clone();
@@ -99,14 +100,12 @@ pub fn inserted(spec: &ServiceSpec) -> ServiceSpec {
     restart.condition = restart.condition.or(default.condition);
     restart.delay = restart.delay.or(default.delay);
     restart.max_attempts = restart.max_attempts.or(default.max_attempts);
-    if !spec.mode.is_job() {
-        for config in [&mut spec.update_config, &mut spec.rollback_config] {
-            let config = config.get_or_insert_with(update_config);
-            let default = update_config();
-            config.failure_action = config.failure_action.or(default.failure_action);
-            config.monitor = config.monitor.filter(|monitor| monitor.0 != 0).or(default.monitor);
-            config.order = config.order.or(default.order);
-        }
+    for config in [&mut spec.update_config, &mut spec.rollback_config] {
+        let config = config.get_or_insert_with(update_config);
+        let default = update_config();
+        config.failure_action = config.failure_action.or(default.failure_action);
+        config.monitor = config.monitor.filter(|monitor| monitor.0 != 0).or(default.monitor);
+        config.order = config.order.or(default.order);
     }
     let endpoint = spec.endpoint.get_or_insert_with(EndpointSpec::default);
     endpoint.mode.get_or_insert(EndpointMode::Vip);

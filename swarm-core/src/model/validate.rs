@@ -59,7 +59,9 @@ pub fn service(spec: &ServiceSpec) -> Result<(), SpecError> {
     dns_name(&spec.name)?;
     task(&spec.task)?;
     mode(spec)?;
-    spec.update_config.iter().chain(&spec.rollback_config).try_for_each(update)?;
+    // As in SwarmKit, a job may have a configuration for rolling back; it says nothing.
+    let updates = spec.update_config.iter().chain(&spec.rollback_config);
+    updates.filter(|_| !spec.mode.is_job()).try_for_each(update)?;
     spec.endpoint.as_ref().map_or(Ok(()), endpoint)
 }
 
@@ -272,10 +274,8 @@ fn mode(spec: &ServiceSpec) -> Result<(), SpecError> {
         ServiceMode::ReplicatedJob(mode) if too_many(mode.total_completions) => {
             invalid("Total completed jobs must not be negative")
         }
-        mode if mode.is_job()
-            && (spec.update_config.is_some() || spec.rollback_config.is_some()) =>
-        {
-            invalid("update config and rollback config are not allowed for jobs")
+        mode if mode.is_job() && spec.update_config.is_some() => {
+            invalid("Jobs may not have an update config")
         }
         _ => Ok(()),
     }
