@@ -452,7 +452,11 @@ impl Sessions {
                 ItemKey::Port(..) => set.ports.get(key).cloned().map(Item::Port),
                 ItemKey::Config(id) => {
                     let config = view.configs.get(*id);
-                    config.map(|config| Item::Config(*id, config.spec.data.clone()))
+                    config.map(|config| Item::Config {
+                        id: *id,
+                        bytes: config.spec.data.clone(),
+                        templating: config.spec.templating.clone(),
+                    })
                 }
                 ItemKey::Secret(id) => self.secret(view, set, node, *id).await,
             };
@@ -477,7 +481,11 @@ impl Sessions {
         let reference = container.secrets.iter().find(|reference| reference.secret_id == id)?;
         let reader = Reader { service: task.service_id, task: task.id, node };
         match self.secrets.get(reference, &reader).await {
-            Ok(bytes) => Some(Item::Secret(id, bytes)),
+            Ok(bytes) => {
+                let secret = view.secrets.get(id);
+                let templating = secret.and_then(|secret| secret.spec.templating.clone());
+                Some(Item::Secret { id, bytes, templating })
+            }
             Err(error) => {
                 warn!(secret = %id, task = %task.id, %error, "a secret cannot be sent");
                 None

@@ -10,7 +10,7 @@ use futures_util::Stream;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Blob, ConfigReference, ContainerStatus, NodeDescription, NodeId, PortConfig, SecretBytes,
+    ConfigReference, ContainerStatus, NodeDescription, NodeId, PortConfig, SecretBytes,
     SecretReference, Task, TaskEndpoint, TaskId,
 };
 use crate::network::Attachment;
@@ -25,8 +25,9 @@ pub struct Assignment {
     pub node: NodeId,
     /// The secrets that it references, with their bytes.
     pub secrets: Vec<(SecretReference, SecretBytes)>,
-    /// The configs that it references, with their bytes.
-    pub configs: Vec<(ConfigReference, Blob)>,
+    /// The configs that it references, with their bytes. They may hold secrets: templates inside
+    /// configs can name them.
+    pub configs: Vec<(ConfigReference, SecretBytes)>,
     /// The networks that it will be attached to.
     pub attachments: Vec<Attachment>,
 }

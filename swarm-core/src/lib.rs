@@ -10,6 +10,7 @@
 //! | [`executor`] | [`Executor`](executor::Executor): what runs them |
 //! | [`network`] | [`NetworkDriver`](network::NetworkDriver): how they reach each other |
 //! | [`secret`] | [`SecretStore`](secret::SecretStore): where secrets live |
+//! | [`template`] | templates in specifications, secrets and configs |
 //! | [`protocol`] | what agents and managers say to each other |
 //! | [`conformance`] | the test suites that implementations of the traits pass |
 
@@ -24,4 +25,5 @@ pub mod protocol;
 pub mod scheduler;
 pub mod secret;
 pub mod store;
+pub mod template;
 pub mod time;

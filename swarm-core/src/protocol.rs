@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::executor::{LogEntry, LogOptions};
 use crate::id::Id;
 use crate::model::{
-    Blob, ConfigId, NetworkId, NodeDescription, PortProtocol, SecretBytes, SecretId, Task, TaskId,
-    TaskStatus,
+    Blob, ConfigId, Driver, NetworkId, NodeDescription, PortProtocol, SecretBytes, SecretId, Task,
+    TaskId, TaskStatus,
 };
 use crate::network::{NetworkView, PublishedPort};
 use crate::time::Nanos;
@@ -107,9 +107,25 @@ pub enum Item {
     /// A task.
     Task(Arc<Task>),
     /// A secret that one of the tasks references.
-    Secret(SecretId, SecretBytes),
+    Secret {
+        /// Which.
+        id: SecretId,
+        /// Its bytes.
+        bytes: SecretBytes,
+        /// How the bytes are expanded for each task.
+        #[serde(default)]
+        templating: Option<Driver>,
+    },
     /// A config that one of the tasks references.
-    Config(ConfigId, Blob),
+    Config {
+        /// Which.
+        id: ConfigId,
+        /// Its bytes.
+        bytes: Blob,
+        /// How the bytes are expanded for each task.
+        #[serde(default)]
+        templating: Option<Driver>,
+    },
     /// A network that one of the tasks is attached to.
     Network(Arc<NetworkView>),
     /// A published port.
@@ -137,8 +153,8 @@ impl Item {
     pub fn key(&self) -> ItemKey {
         match self {
             Self::Task(task) => ItemKey::Task(task.id),
-            Self::Secret(id, _) => ItemKey::Secret(*id),
-            Self::Config(id, _) => ItemKey::Config(*id),
+            Self::Secret { id, .. } => ItemKey::Secret(*id),
+            Self::Config { id, .. } => ItemKey::Config(*id),
             Self::Network(view) => ItemKey::Network(view.network.id),
             Self::Port(port) => ItemKey::Port(port.port, port.protocol),
         }

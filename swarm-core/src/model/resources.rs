@@ -1,5 +1,7 @@
 //! Resources: what a node has, what a task reserves and what it may use at most.
 
+use std::collections::BTreeMap;
+
 crate::object! {
     /// An amount of resources: a node's total, or a reservation.
     pub struct Resources {
@@ -76,4 +78,23 @@ crate::object! {
         /// `linux` or `windows`.
         os: String = "OS" omit,
     }
+}
+
+/// Claimed generic resources as a task's environment has them: `DOCKER_RESOURCE_GPU=a,b` for named
+/// ones, `DOCKER_RESOURCE_SSD=2` for a number (SwarmKit: `genericresource.EnvFormat`).
+#[must_use]
+pub fn claims_env(claimed: &[GenericResource]) -> Vec<String> {
+    let mut values = BTreeMap::<String, Vec<String>>::new();
+    for resource in claimed {
+        let (kind, value) = match (&resource.named, &resource.discrete) {
+            (Some(named), _) => (&named.kind, named.value.clone()),
+            (None, Some(discrete)) => (&discrete.kind, discrete.value.to_string()),
+            (None, None) => continue,
+        };
+        values.entry(kind.to_uppercase()).or_default().push(value);
+    }
+    let entry = |(kind, values): (String, Vec<String>)| {
+        format!("DOCKER_RESOURCE_{kind}={}", values.join(","))
+    };
+    values.into_iter().map(entry).collect()
 }

@@ -3,13 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::{
     ClusterSpec, ConfigReference, ConfigSpec, ContainerSpec, EndpointMode, EndpointSpec,
-    FileTarget, Healthcheck, IpamConfig, Mount, MountType, NetworkSpec, PublishMode,
-    ResourceRequirements, RestartPolicy, SecretReference, SecretSpec, ServiceMode, ServiceSpec,
-    TaskSpec, UpdateConfig,
+    FileTarget, Healthcheck, IpamConfig, Mount, MountType, NetworkSpec, NodeDescription, NodeId,
+    PublishMode, ResourceRequirements, RestartPolicy, SecretReference, SecretSpec,
+    ServiceAnnotations, ServiceMode, ServiceSpec, Task, UpdateConfig,
 };
+use crate::template::Context;
 
 /// Secrets are smaller than this many bytes.
 pub const MAX_SECRET_SIZE: usize = 500 * 1024;
@@ -57,7 +59,7 @@ fn invalid<T>(message: impl Into<String>) -> Result<T, SpecError> {
 /// The first rule that it breaks.
 pub fn service(spec: &ServiceSpec) -> Result<(), SpecError> {
     dns_name(&spec.name)?;
-    task(&spec.task)?;
+    task(spec)?;
     mode(spec)?;
     // As in SwarmKit, a job may have a configuration for rolling back; it says nothing.
     let updates = spec.update_config.iter().chain(&spec.rollback_config);
@@ -84,7 +86,8 @@ pub fn dns_name(name: &str) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn task(spec: &TaskSpec) -> Result<(), SpecError> {
+fn task(service: &ServiceSpec) -> Result<(), SpecError> {
+    let spec = &*service.task;
     let is_container = spec.runtime.is_empty() || spec.runtime == "container";
     if is_container != spec.container.is_some() {
         return refuse(SpecErrorKind::Malformed, "mismatched Runtime and *Spec fields");
@@ -104,7 +107,22 @@ fn task(spec: &TaskSpec) -> Result<(), SpecError> {
     };
     secret_references(&container.secrets)?;
     config_references(&container.configs)?;
-    self::container(container)
+    self::container(&tried(container, service)?)
+}
+
+/// A container as a task of the service would have it, with made-up ids: SwarmKit's best effort to
+/// find mistakes in templates before they reach a node. It tries them without labels and so
+/// refuses `.Service.Labels.NAME` always; ours sees the service's.
+fn tried(container: &ContainerSpec, service: &ServiceSpec) -> Result<ContainerSpec, SpecError> {
+    let annotations = ServiceAnnotations {
+        name: service.name.clone(),
+        labels: service.labels.clone(),
+        ..Default::default()
+    };
+    let task = Task { slot: 1, annotations: Arc::new(annotations), ..Default::default() };
+    let description = NodeDescription { hostname: "nodeHostname".to_owned(), ..Default::default() };
+    let context = Context { task: &task, node: NodeId::NIL, description: &description };
+    context.expand(container).or_else(|error| invalid(error.to_string()))
 }
 
 fn resources(requirements: &ResourceRequirements) -> Result<(), SpecError> {
@@ -513,69 +531,4 @@ fn is_lower_hex(c: char) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn spec(json: &str) -> ServiceSpec {
-        serde_json::from_str(json).expect("test JSON")
-    }
-
-    fn text(json: &str) -> String {
-        service(&spec(json)).expect_err("must be refused").message
-    }
-
-    #[test]
-    fn services_are_refused_in_swarms_words() {
-        let task = r#""TaskTemplate":{"ContainerSpec":{"Image":"a"}}"#;
-        let cases = [
-            ("{}", "meta: name must be provided"),
-            (r#"{"Name":"-a"}"#, "name must be valid as a DNS name component"),
-            (r#"{"Name":"a"}"#, "mismatched Runtime and *Spec fields"),
-            (
-                r#"{"Name":"a","TaskTemplate":{"ContainerSpec":{}}}"#,
-                "ContainerSpec: image reference must be provided",
-            ),
-            (
-                r#"{"Name":"a","TaskTemplate":{"ContainerSpec":{"Image":"BAD//image"}}}"#,
-                "ContainerSpec: \"BAD//image\" is not a valid repository/tag",
-            ),
-            (
-                r#"{"Name":"a","TaskTemplate":{"ContainerSpec":{"Image":"a"},"Placement":{"Constraints":["node.role"]}}}"#,
-                "constraint expected one operator from ==, !=",
-            ),
-            (
-                &format!(
-                    r#"{{"Name":"a",{task},"EndpointSpec":{{"Mode":"dnsrr","Ports":[{{"TargetPort":80}}]}}}}"#
-                ),
-                "EndpointSpec: port published with ingress mode can't be used with dnsrr mode",
-            ),
-        ];
-        for (json, expected) in cases {
-            assert_eq!(text(json), expected, "{json}");
-        }
-        assert_eq!(service(&spec(&format!(r#"{{"Name":"a_b",{task}}}"#))), Ok(()));
-    }
-
-    #[test]
-    fn image_references_follow_the_distribution_grammar() {
-        let digest = format!("busybox:latest@sha256:{}", "a".repeat(64));
-        for good in ["a", "a/b/c:v1.2", "localhost/x", "host:5000/x", "a__b", "a---b", &digest] {
-            assert!(is_image_reference(good), "{good}");
-        }
-        for bad in ["", "A", "a/", "/a", "a:", "a@sha256:12", "a..b", "a___b", "ho st/x", "a:é"] {
-            assert!(!is_image_reference(bad), "{bad}");
-        }
-    }
-
-    #[test]
-    fn secret_names_and_sizes_are_bounded() {
-        let of = |name: &str, size: usize| SecretSpec {
-            name: name.into(),
-            data: Some(vec![0; size].into()),
-            ..Default::default()
-        };
-        assert_eq!(secret(&of("a.b-c_d", MAX_SECRET_SIZE - 1)), Ok(()));
-        assert!(secret(&of("a", 0)).is_err() && secret(&of("a", MAX_SECRET_SIZE)).is_err());
-        assert!(secret(&of("-a", 1)).is_err() && secret(&of(&"a".repeat(65), 1)).is_err());
-    }
-}
+mod tests;

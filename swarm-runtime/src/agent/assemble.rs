@@ -7,21 +7,27 @@ use std::sync::Arc;
 
 use swarm_core::executor::{Assignment, ExecError};
 use swarm_core::model::{
-    Blob, ConfigId, NetworkId, NodeDescription, NodeId, PublishMode, SecretBytes, SecretId, Task,
-    TaskEndpoint,
+    Blob, ConfigId, ConfigReference, ContainerSpec, Driver, FileTarget, NetworkId, NodeDescription,
+    NodeId, PublishMode, SecretBytes, SecretId, SecretReference, Task, TaskEndpoint, claims_env,
 };
 use swarm_core::network::{Attachment, NetworkView, NodeNetwork, PublishedPort};
 use swarm_core::protocol::{Item, ItemKey};
-
-use super::template::Context;
+use swarm_core::template::{Context, Functions, TemplateError};
 
 /// Everything beside tasks that is assigned to a node.
 #[derive(Clone, Debug, Default)]
 pub struct Shelf {
-    secrets: BTreeMap<SecretId, SecretBytes>,
-    configs: BTreeMap<ConfigId, Blob>,
+    secrets: BTreeMap<SecretId, Payload<SecretBytes>>,
+    configs: BTreeMap<ConfigId, Payload<Blob>>,
     networks: BTreeMap<NetworkId, Arc<NetworkView>>,
     ports: BTreeMap<ItemKey, PublishedPort>,
+}
+
+/// The bytes of a secret or config, and how they are expanded for each task.
+#[derive(Clone, Debug)]
+struct Payload<T> {
+    bytes: T,
+    templating: Option<Driver>,
 }
 
 impl Shelf {
@@ -30,12 +36,12 @@ impl Shelf {
         let key = item.key();
         match item {
             Item::Task(_) => false,
-            Item::Secret(id, bytes) => {
-                self.secrets.insert(id, bytes);
+            Item::Secret { id, bytes, templating } => {
+                self.secrets.insert(id, Payload { bytes, templating });
                 false
             }
-            Item::Config(id, bytes) => {
-                self.configs.insert(id, bytes);
+            Item::Config { id, bytes, templating } => {
+                self.configs.insert(id, Payload { bytes, templating });
                 false
             }
             Item::Network(view) => {
@@ -121,23 +127,9 @@ impl Shelf {
             return Err(ExecError::temporary(format!("waiting for network {id}")));
         }
         let context = Context { task, node, description };
-        let container = context
-            .expand(container)
-            .map_err(|error| ExecError::rejected(error.to_string()).caused_by(error))?;
-        let secret = |reference: &swarm_core::model::SecretReference| {
-            let bytes = self.secrets.get(&reference.secret_id).cloned();
-            bytes.map(|bytes| (reference.clone(), bytes)).ok_or_else(|| {
-                ExecError::rejected(format!("secret {} was not assigned", reference.secret_name))
-            })
-        };
-        let config = |reference: &swarm_core::model::ConfigReference| {
-            let bytes = self.configs.get(&reference.config_id).cloned();
-            bytes.map(|bytes| (reference.clone(), bytes)).ok_or_else(|| {
-                ExecError::rejected(format!("config {} was not assigned", reference.config_name))
-            })
-        };
-        let secrets = container.secrets.iter().map(secret).collect::<Result<_, _>>()?;
-        let configs = container.configs.iter().map(config).collect::<Result<_, _>>()?;
+        let mut container = context.expand(container).map_err(rejected)?;
+        let (secrets, configs) = self.payloads(&context, &container)?;
+        container.env.extend(claims_env(&task.generic_resources));
         let mut expanded = task.clone();
         Arc::make_mut(&mut expanded.spec).container = Some(container);
         Ok(Assignment {
@@ -148,6 +140,62 @@ impl Shelf {
             configs,
         })
     }
+
+    /// The bytes of a container's secrets and configs, expanded where they are templates.
+    fn payloads(
+        &self,
+        context: &Context<'_>,
+        container: &ContainerSpec,
+    ) -> Result<Payloads, ExecError> {
+        let missing =
+            |kind: &str, name: &str| ExecError::rejected(format!("{kind} {name} was not assigned"));
+        let secret = |reference: &SecretReference| {
+            let payload = self.secrets.get(&reference.secret_id);
+            payload.ok_or_else(|| missing("secret", &reference.secret_name))
+        };
+        let config = |reference: &ConfigReference| {
+            let payload = self.configs.get(&reference.config_id);
+            payload.ok_or_else(|| missing("config", &reference.config_name))
+        };
+        let mut functions = Functions { env: &container.env, ..Functions::default() };
+        for reference in &container.secrets {
+            functions.secrets.push((target(&reference.file), &secret(reference)?.bytes));
+        }
+        for reference in &container.configs {
+            functions.configs.push((target(&reference.file), &config(reference)?.bytes));
+        }
+        let secrets = container.secrets.iter().map(|reference| {
+            let Payload { bytes, templating } = secret(reference)?;
+            let Some(templating) = templating else {
+                return Ok((reference.clone(), bytes.clone()));
+            };
+            let place = format!("secret {}", reference.secret_id);
+            let bytes = context.payload(&place, templating, bytes.expose(), &functions, true);
+            Ok((reference.clone(), bytes.map_err(rejected)?))
+        });
+        let configs = container.configs.iter().map(|reference| {
+            let Payload { bytes, templating } = config(reference)?;
+            let Some(templating) = templating else {
+                return Ok((reference.clone(), SecretBytes::from(bytes.0.to_vec())));
+            };
+            let place = format!("config {}", reference.config_id);
+            let bytes = context.payload(&place, templating, &bytes.0, &functions, false);
+            Ok((reference.clone(), bytes.map_err(rejected)?))
+        });
+        Ok((secrets.collect::<Result<_, ExecError>>()?, configs.collect::<Result<_, ExecError>>()?))
+    }
+}
+
+/// References to secrets and to configs, with the bytes that they stand for.
+type Payloads = (Vec<(SecretReference, SecretBytes)>, Vec<(ConfigReference, SecretBytes)>);
+
+/// The name of the file that a reference appears as; templates ask by it.
+fn target(file: &Option<FileTarget>) -> &str {
+    file.as_ref().map_or("", |file| &file.name)
+}
+
+fn rejected(error: TemplateError) -> ExecError {
+    ExecError::rejected(error.to_string()).caused_by(error)
 }
 
 /// Where a task's ingress ports answer, when its networks and not its executor decide that: every
@@ -167,3 +215,7 @@ pub fn endpoints(task: &Task, addresses: &[IpAddr]) -> Vec<TaskEndpoint> {
     };
     addresses.first().map(at).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "assemble_tests.rs"]
+mod tests;

@@ -5,7 +5,6 @@
 //! | [`step`] | pure: the next step of one task |
 //! | [`state`] | pure: all tasks, assignments, reports, the journal's content |
 //! | [`assemble`] | pure: what an executor and a network driver need for one task |
-//! | [`template`] | pure: templates in a container's specification |
 //! | [`journal`] | what survives a restart of the agent |
 //! | [`link`] | how an agent reaches a manager |
 //! | [`shell`] | carries out what `state` decides |
@@ -20,7 +19,6 @@ mod session;
 pub mod shell;
 pub mod state;
 pub mod step;
-pub mod template;
 
 pub use link::{Connection, Link, LinkError};
 pub use shell::{Agent, AgentBuilder, AgentError};

@@ -218,7 +218,11 @@ fn a_missing_secret_rejects() {
 
     let mut good = world.task();
     good.spec = task.spec.clone();
-    let secret = Item::Secret(reference.secret_id, SecretBytes::from(b"x".to_vec()));
+    let secret = Item::Secret {
+        id: reference.secret_id,
+        bytes: SecretBytes::from(b"x".to_vec()),
+        templating: None,
+    };
     world.change(vec![put(&good), secret], Vec::new());
     let work = world.work();
     let Job::Prepare(assignment) = work.job else { panic!("{work:?}") };

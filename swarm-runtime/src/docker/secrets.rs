@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
 use swarm_core::executor::ExecError;
-use swarm_core::model::{Blob, ConfigReference, FileTarget, SecretBytes, SecretReference, TaskId};
+use swarm_core::model::{ConfigReference, FileTarget, SecretBytes, SecretReference, TaskId};
 
 /// A file that a task's container shall see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,14 +48,14 @@ impl Files {
         &self,
         task: TaskId,
         secrets: &[(SecretReference, SecretBytes)],
-        configs: &[(ConfigReference, Blob)],
+        configs: &[(ConfigReference, SecretBytes)],
     ) -> Result<Vec<FileMount>, ExecError> {
         let secrets = secrets.iter().filter_map(|(reference, bytes)| {
             Some((reference.file.as_ref()?, "/run/secrets/", bytes.expose()))
         });
         let configs = configs
             .iter()
-            .filter_map(|(reference, bytes)| Some((reference.file.as_ref()?, "/", &*bytes.0)));
+            .filter_map(|(reference, bytes)| Some((reference.file.as_ref()?, "/", bytes.expose())));
         let files: Vec<_> = secrets.chain(configs).collect();
         if files.is_empty() {
             return Ok(Vec::new());
@@ -219,7 +219,7 @@ mod tests {
             ..Default::default()
         };
         let secrets = [(secret, SecretBytes::from(b"hunter2".to_vec()))];
-        let configs = [(config, Blob((*b"a=1").into()))];
+        let configs = [(config, SecretBytes::from(b"a=1".to_vec()))];
         for _ in 0..2 {
             let mounts = files.write(task, &secrets, &configs).expect("written");
             let targets: Vec<_> = mounts.iter().map(|mount| mount.target.as_str()).collect();

@@ -34,7 +34,7 @@ pub(super) fn write_all(
         write(secrets, &reference.file, &reference.secret_name, bytes.expose(), user)?;
     }
     for (reference, bytes) in &assignment.configs {
-        write(configs, &reference.file, &reference.config_name, &bytes.0, user)?;
+        write(configs, &reference.file, &reference.config_name, bytes.expose(), user)?;
     }
     Ok(())
 }

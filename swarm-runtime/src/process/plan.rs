@@ -146,16 +146,6 @@ fn environment(spec: &ContainerSpec, assignment: &Assignment) -> BTreeMap<String
             None => env.remove(entry),
         };
     }
-    // The claimed generic resources, as Docker tells them (moby `executor/container`).
-    for resource in &assignment.task.generic_resources {
-        let (kind, value) = match (&resource.named, &resource.discrete) {
-            (Some(named), _) => (&named.kind, named.value.clone()),
-            (None, Some(discrete)) => (&discrete.kind, discrete.value.to_string()),
-            (None, None) => continue,
-        };
-        let name = format!("DOCKER_RESOURCE_{}", kind.to_uppercase());
-        env.entry(name).and_modify(|all| *all = format!("{all},{value}")).or_insert(value);
-    }
     env.insert(TASK_VARIABLE.into(), assignment.task.id.to_string());
     env
 }

@@ -182,7 +182,7 @@ impl NodeLoad {
     pub fn fits(&self, wanted: &Resources) -> bool {
         wanted.nano_cpus <= self.free_cpus
             && wanted.memory_bytes <= self.free_memory
-            && wanted.generic.iter().all(|resource| self.choose(resource).is_some())
+            && (wanted.generic.is_empty() || self.choose_all(&wanted.generic).is_some())
     }
 
     /// Whether no task here holds the host port.
@@ -192,23 +192,36 @@ impl NodeLoad {
     }
 
     /// The resources that a reservation gets here: some of the named ones, or a part of the
-    /// discrete ones. `None` when there is not enough of some kind.
+    /// discrete ones. `None` when there is not enough of some kind. No name is given out twice,
+    /// even where a reservation asks for one kind twice.
     #[must_use]
     pub fn choose_all(&self, wanted: &[GenericResource]) -> Option<Vec<GenericResource>> {
-        let chosen: Option<Vec<_>> = wanted.iter().map(|resource| self.choose(resource)).collect();
-        chosen.map(|lists| lists.concat())
+        let mut chosen = Vec::with_capacity(wanted.len());
+        for resource in wanted {
+            let more = self.choose(resource, &chosen)?;
+            chosen.extend(more);
+        }
+        Some(chosen)
     }
 
-    fn choose(&self, wanted: &GenericResource) -> Option<Vec<GenericResource>> {
+    /// What one entry of a reservation gets beside what earlier ones got.
+    fn choose(
+        &self,
+        wanted: &GenericResource,
+        taken: &[GenericResource],
+    ) -> Option<Vec<GenericResource>> {
         let Some(DiscreteResource { kind, value, .. }) = &wanted.discrete else {
-            return self.choose_named(wanted);
+            return self.choose_named(wanted).filter(|chosen| !taken.contains(&chosen[0]));
         };
         let free = self.generic.get(kind)?;
         if free.named.is_empty() {
-            return (*value <= free.discrete).then(|| vec![wanted.clone()]);
+            let earlier = taken.iter().filter_map(|taken| taken.discrete.as_ref());
+            let earlier: i64 = earlier.filter(|it| it.kind == *kind).map(|it| it.value).sum();
+            return (value.checked_add(earlier)? <= free.discrete).then(|| vec![wanted.clone()]);
         }
         let count = usize::try_from(*value).ok()?;
-        let names: Vec<_> = free.free_names().take(count).map(|name| named(kind, name)).collect();
+        let names = free.free_names().map(|name| named(kind, name));
+        let names: Vec<_> = names.filter(|name| !taken.contains(name)).take(count).collect();
         (names.len() == count).then_some(names)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use swarm_core::control::Ctx;
 use swarm_core::model::*;
 use swarm_core::scheduler::{PlacementView, Scheduler as _};
-use swarm_core::store::Epoch;
+use swarm_core::store::{Change, Epoch};
 
 use crate::world::{World, port, template};
 
@@ -145,6 +145,41 @@ fn generic_resources_are_claimed_by_number_or_by_name() {
     world.settle();
     assert_eq!(world.tasks_of(one)[0].generic_resources, [gpu_named("G2")]);
     assert_eq!(world.errors(odd).len(), 1);
+}
+
+#[test]
+fn a_claimed_name_is_one_tasks_until_that_has_ended() {
+    let mut world = World::new();
+    world.node("gpus", |node| {
+        let generic = &mut node.description.as_mut().unwrap().resources.generic;
+        generic.extend(["G0", "G1", "G2"].map(gpu_named));
+    });
+    // One reservation that asks for the kind twice gets different ones.
+    let twice = vec![gpus("gpu", 1), gpus("gpu", 1)];
+    let pair = world.service("pair", 1, |spec| reserve(spec, |r| r.generic = twice));
+    let one = world.service("one", 2, |spec| reserve(spec, |r| r.generic = vec![gpus("gpu", 1)]));
+    world.settle();
+    assert_eq!(world.tasks_of(pair)[0].generic_resources, ["G0", "G1"].map(gpu_named));
+    let waits = |world: &World| world.errors(one).len();
+    let first = world.tasks_of(one)[0].clone();
+    assert_eq!((&first.generic_resources[..], waits(&world)), (&[gpu_named("G2")][..], 1));
+    // Told to stop is not stopped: the name is free when the agent says that it ended.
+    world.write(vec![Change::Desire(first.id, TaskState::Shutdown)]);
+    world.settle();
+    assert_eq!(waits(&world), 1);
+    world.observe(first.id, TaskState::Shutdown);
+    world.settle();
+    assert_eq!(waits(&world), 0);
+    assert_eq!(world.tasks_of(one)[1].generic_resources, [gpu_named("G2")]);
+    // Numbers are added up likewise.
+    let mut world = World::new();
+    world.node("counted", |node| {
+        node.description.as_mut().unwrap().resources.generic.push(gpus("gpu", 3));
+    });
+    let twice = vec![gpus("gpu", 2), gpus("gpu", 2)];
+    let pair = world.service("pair", 1, |spec| reserve(spec, |r| r.generic = twice));
+    world.settle();
+    assert_eq!(world.errors(pair), ["no suitable node (insufficient resources on 1 node)"]);
 }
 
 #[test]

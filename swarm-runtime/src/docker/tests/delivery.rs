@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use swarm_core::executor::{Executor as _, LogOptions};
 use swarm_core::model::{
-    Blob, ConfigReference, DnsConfig, Driver, FileTarget, Healthcheck, Labels, Limits, Mount,
-    MountType, PortConfig, PublishMode, ResourceRequirements, SecretBytes, SecretReference,
-    TmpfsOptions, Ulimit, VolumeOptions,
+    ConfigReference, DnsConfig, Driver, FileTarget, Healthcheck, Labels, Limits, Mount, MountType,
+    PortConfig, PublishMode, ResourceRequirements, SecretBytes, SecretReference, TmpfsOptions,
+    Ulimit, VolumeOptions,
 };
 use swarm_core::time::Nanos;
 use tokio::io::AsyncReadExt as _;
@@ -121,7 +121,7 @@ async fn secrets_and_configs_are_files_in_memory() {
     let config =
         ConfigReference { file: file("/etc/app.conf", 0o644, "", ""), ..Default::default() };
     task.secrets = vec![(secret, SecretBytes::from(b"hunter2\n".to_vec()))];
-    task.configs = vec![(config, Blob((*b"a = 1\n").into()))];
+    task.configs = vec![(config, SecretBytes::from(b"a = 1\n".to_vec()))];
     let (exit, output) = node.run(&task).await;
     assert!(exit.is_success(), "{exit:?}: {output}");
     assert_eq!(

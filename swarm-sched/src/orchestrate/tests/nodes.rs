@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use swarm_core::model::{
-    Node, NodeDescription, NodeState, ResourceRequirements, Resources, TaskState,
+    Availability, GenericResource, NamedResource, Node, NodeDescription, NodeRole, NodeState,
+    ResourceRequirements, Resources, RestartCondition, Task, TaskState,
 };
 use swarm_core::store::Change;
 
@@ -105,6 +106,90 @@ fn a_node_that_shrinks_keeps_the_oldest_tasks_that_fit() {
     resize(&mut world, 250);
     world.run(std::time::Duration::ZERO);
     assert_eq!(world.slots(id), [1, 2]);
+}
+
+#[test]
+fn a_role_that_changes_takes_its_tasks_along() {
+    let mut world = World::new(2);
+    let nodes: Vec<_> = world.view().nodes.iter().map(|node| node.id).collect();
+    world.edit_node(nodes[0], |node| node.role = NodeRole::Manager);
+    let mut spec = replicated("db", 1);
+    constrain(&mut spec, "node.role == manager");
+    let id = world.create(spec);
+    world.run_secs(1);
+    let old = world.running(id)[0].clone();
+    // What was asked for does not count, only what the node has become.
+    world.edit_node(nodes[0], |node| node.spec.role = NodeRole::Worker);
+    world.run_secs(10);
+    assert_eq!(world.running(id)[0].id, old.id);
+    world.edit_node(nodes[1], |node| node.role = NodeRole::Manager);
+    world.edit_node(nodes[0], |node| node.role = NodeRole::Worker);
+    world.run_secs(10);
+    let old = world.view().tasks.get(old.id).unwrap().clone();
+    assert_eq!(old.status.state, TaskState::Rejected);
+    assert_eq!(old.status.err, "assigned node no longer meets constraints");
+    assert_eq!(world.running(id)[0].node_id, Some(nodes[1]));
+}
+
+#[test]
+fn a_generic_resource_that_goes_takes_its_holder_along() {
+    let gpu = |value: &str| GenericResource {
+        named: Some(NamedResource {
+            kind: "gpu".into(),
+            value: value.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut world = World::new(1);
+    let node = world.view().nodes.iter().next().unwrap().id;
+    let report = |world: &mut World, generic: Vec<GenericResource>| {
+        world.edit_node(node, |node| {
+            let resources = Resources { generic, ..Default::default() };
+            node.description = Some(NodeDescription { resources, ..Default::default() });
+        });
+    };
+    report(&mut world, vec![gpu("G0"), gpu("G1")]);
+    let id = world.create(replicated("train", 2));
+    world.run_secs(1);
+    // The scheduler of these tests claims nothing itself.
+    let held: Vec<_> = world.running(id).iter().map(|task| task.id).collect();
+    for (id, name) in held.iter().zip(["G0", "G1"]) {
+        let mut task = Task::clone(world.view().tasks.get(*id).unwrap());
+        task.generic_resources = vec![gpu(name)];
+        world.commit(vec![Change::update(task)]);
+    }
+    report(&mut world, vec![gpu("G1")]);
+    world.run(std::time::Duration::ZERO);
+    let states = held.iter().map(|id| world.view().tasks.get(*id).unwrap().status.state);
+    assert_eq!(states.collect::<Vec<_>>(), [TaskState::Rejected, TaskState::Running]);
+}
+
+#[test]
+fn only_tasks_that_run_on_active_nodes_are_rejected() {
+    let mut world = World::new(1);
+    let node = world.view().nodes.iter().next().unwrap().id;
+    world.edit_node(node, |node| _ = node.spec.labels.insert("a".into(), "b".into()));
+    let mut spec = replicated("db", 1);
+    constrain(&mut spec, "node.labels.a == b");
+    policy(&mut spec).condition = Some(RestartCondition::None);
+    let id = world.create(spec);
+    world.behaves(|_| Behaviour::Ends(std::time::Duration::from_secs(1), TaskState::Complete));
+    world.run_secs(5);
+    world.edit_node(node, |node| node.spec.labels.clear());
+    world.run_secs(5);
+    assert_eq!(world.tasks(id)[0].status.state, TaskState::Complete, "what ended stays so");
+
+    world.behaves(|_| Behaviour::Runs);
+    world.edit_node(node, |node| _ = node.spec.labels.insert("a".into(), "b".into()));
+    world.update(id, |spec| task(spec).force_update = 1);
+    world.run_secs(5);
+    world.edit_node(node, |node| {
+        node.spec.availability = Availability::Pause;
+        node.spec.labels.clear();
+    });
+    world.run_secs(5);
+    assert_eq!(world.running(id).len(), 1, "a paused node keeps what it has");
 }
 
 #[test]
