@@ -1,17 +1,19 @@
 //! Whole swarms in one process: real nodes, real sockets, real mutual TLS, tasks in memory.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use swarm::core::model::{
-    ContainerSpec, NodeState, ReplicatedMode, Service, ServiceMode, ServiceSpec, TaskSpec,
-    TaskState,
+    ContainerSpec, NodeState, ReplicatedJobMode, ReplicatedMode, Service, ServiceMode, ServiceSpec,
+    TaskSpec, TaskState, Version,
 };
 use swarm::core::store::{Snapshot, Store};
 use swarm::http::{InitRequest, JoinRequest, LocalNode as _, LocalState};
 use swarm::identity::JoinToken;
-use swarm::manager::control::Control;
+use swarm::manager::control::{AuthFrom, Control, UpdateService};
 use swarm::node::{MemoryRuntime, Node, NodeConfig, Runtime};
+use swarm::runtime::memory::Behaviour;
 use tempfile::TempDir;
 
 /// How long anything may take on a busy machine before the test gives up; nothing is asserted
@@ -36,7 +38,10 @@ fn config(dir: &TempDir, name: &str, runtime: Arc<dyn Runtime>) -> NodeConfig {
 impl Swarm {
     async fn start(workers: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let runtime = Arc::new(MemoryRuntime::new(|_| Default::default()));
+        let runtime = Arc::new(MemoryRuntime::new(|container| match container.image.as_str() {
+            "job:1" => Behaviour::exits(0, Duration::from_millis(20)),
+            _ => Behaviour::default(),
+        }));
         let manager = Node::start(config(&dir, "manager", runtime.clone())).await.unwrap();
         manager.init(InitRequest::default()).await.unwrap();
         let addr = manager.status().remote_managers[0].addr.clone();
@@ -131,6 +136,43 @@ async fn a_service_runs_on_every_node_and_is_gone_when_it_is_removed() {
     assert!(swarm.control().store.snapshot().services.named("web").is_none());
     let gone = |view: &Snapshot| view.tasks.is_empty() && view.services.is_empty();
     swarm.until("nothing is left", gone).await;
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_runs_to_its_end_and_again() {
+    let swarm = Swarm::start(2).await;
+    let mode = ReplicatedJobMode {
+        max_concurrent: Some(2),
+        total_completions: Some(7),
+        ..Default::default()
+    };
+    let mut spec = ServiceSpec { mode: ServiceMode::ReplicatedJob(mode), ..web(0) };
+    let container = ContainerSpec { image: "job:1".into(), ..Default::default() };
+    Arc::make_mut(&mut spec.task).container = Some(container);
+    swarm.control().create_service(spec.clone(), None).await.unwrap();
+    for run in 0..3 {
+        let done = |view: &Snapshot| {
+            let run = Some(Version(run));
+            let tasks = || view.tasks.iter().filter(|task| task.job_iteration == run);
+            let open = tasks().filter(|task| task.is_wanted() && !task.status.state.is_terminal());
+            assert!(open.count() <= 2, "two at a time");
+            tasks().filter(|task| task.status.state == TaskState::Complete).count() == 7
+        };
+        let view = swarm.until("seven tasks have completed", done).await;
+        let of_run = view.tasks.iter().filter(|task| task.job_iteration == Some(Version(run)));
+        let slots: BTreeSet<_> = of_run.map(|task| task.slot).collect();
+        assert_eq!(slots, (0..7).collect(), "each slot once");
+        Arc::make_mut(&mut spec.task).force_update += 1;
+        let update = UpdateService {
+            version: service(&view).version,
+            spec: spec.clone(),
+            rollback: false,
+            registry_auth: None,
+            auth_from: AuthFrom::Spec,
+        };
+        swarm.control().update_service("web", update).await.unwrap();
+    }
     swarm.stop().await;
 }
 

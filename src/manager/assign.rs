@@ -318,6 +318,17 @@ mod tests {
     }
 
     #[test]
+    fn a_jobs_task_answers_for_its_service_while_it_runs() {
+        let (mut world, node, service, network) = world();
+        let mut task = world.task(node, &service, network);
+        task.desired_state = TaskState::Complete;
+        world.objects.push(task.into());
+        let set = AssignmentSet::of(&world.view(), node);
+        assert_eq!(set.ports[&ItemKey::Port(8080, Default::default())].backends.len(), 1);
+        assert_eq!(set.networks[&network].services[0].backends.len(), 1);
+    }
+
+    #[test]
     fn what_the_agent_reports_is_not_sent_back_to_it() {
         let (mut world, node, service, network) = world();
         let mut task = world.task(node, &service, network);

@@ -123,6 +123,20 @@ fn a_task_goes_from_assigned_to_running_and_away() {
 }
 
 #[test]
+fn a_task_that_shall_complete_runs_and_is_left_alone_when_it_has() {
+    let mut world = World::new();
+    let task = Task { desired_state: TaskState::Complete, ..world.task() };
+    world.complete(vec![put(&task)]);
+    let wait = world.run();
+    world.finish(&wait, Outcome::Exited(Ok(Exit::default())));
+    assert_eq!(world.state_of(task.id), TaskState::Complete);
+    // Also when everything is sent again: what has run to its end runs once.
+    world.complete(vec![put(&task)]);
+    assert!(world.poll().work.is_empty());
+    assert_eq!(world.state_of(task.id), TaskState::Complete);
+}
+
+#[test]
 fn the_journal_is_written_before_work_begins_and_holds_no_credentials() {
     let mut world = World::new();
     let mut task = world.task();
