@@ -43,6 +43,8 @@ pub mod identity;
 pub mod manager;
 pub mod node;
 pub mod rpc;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod worker;
 
 pub use swarm_compose as compose;

@@ -9,5 +9,6 @@ pub mod dispatcher;
 pub mod logs;
 pub mod secrets;
 pub mod session;
+pub mod tell;
 
 pub use builder::{Manager, ManagerBuilder};

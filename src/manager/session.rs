@@ -13,9 +13,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use swarm_core::id::IdSource;
 use swarm_core::model::{Node, NodeDescription, NodeId, TaskId, TaskStatus};
-use swarm_core::protocol::{
-    AgentMessage, Assignments, Item, ItemKey, LogChunk, ManagerMessage, SessionId,
-};
+use swarm_core::protocol::{AgentMessage, Item, ItemKey, LogChunk, ManagerMessage, SessionId};
 use swarm_core::secret::{Reader, SecretStore};
 use swarm_core::store::{Batch, Change, CommitError, Epoch, Leadership, Snapshot, Store, Watch};
 use swarm_core::time::Clock;
@@ -24,6 +22,7 @@ use tracing::{debug, info, warn};
 
 use super::assign::{Affected, AssignmentSet, affected};
 use super::dispatcher::{self, Dispatcher};
+use super::tell::{Draft, Told};
 use crate::error::ApiError;
 use crate::identity::Identity;
 use crate::rpc::service::SessionService;
@@ -391,40 +390,24 @@ impl Sessions {
         wake: &Notify,
         outbound: &mpsc::Sender<ManagerMessage>,
     ) -> Ended {
-        let mut sent: Option<AssignmentSet> = None;
-        let mut number = 0;
-        let mut settings = None;
+        let mut told = Told::default();
         loop {
             let view = self.store.snapshot();
             if view.nodes.get(node).is_none() {
                 return Ended::Refused(dispatcher::Refusal::UnknownNode);
             }
-            let set = AssignmentSet::of(&view, node);
-            let now = (dispatcher::heartbeat(&view), self.managers());
-            if let Some((heartbeat, managers)) =
-                settings.filter(|before| *before != now).map(|_| &now)
+            if let Some(message) = told.settings(&view, self.managers())
+                && outbound.send(message).await.is_err()
             {
-                let heartbeat = (*heartbeat).into();
-                let message = ManagerMessage::Settings { heartbeat, managers: managers.clone() };
-                if outbound.send(message).await.is_err() {
-                    return Ended::Closed;
-                }
+                return Ended::Closed;
             }
-            settings = Some(now);
-            let complete = sent.is_none();
-            let before = sent.unwrap_or_default();
-            let (put, drop) = set.changes_since(&before);
-            if complete || !put.is_empty() || !drop.is_empty() {
-                let put = self.items(&view, &set, node, &put).await;
-                let applies_to = (!complete).then_some(number);
-                number += 1;
-                let message = Assignments { applies_to, results_in: number, put, drop };
-                if outbound.send(ManagerMessage::Assignments(message)).await.is_err() {
+            if let Some(draft) = told.assignments(&view, node) {
+                let items = self.items(&view, &draft, node).await;
+                if outbound.send(draft.message(items)).await.is_err() {
                     return Ended::Closed;
                 }
                 tokio::time::sleep(GATHER).await;
             }
-            sent = Some(set);
             wake.notified().await;
             if !self.is_current(node, session) {
                 return Ended::Superseded;
@@ -436,34 +419,15 @@ impl Sessions {
         self.leading().as_ref().is_some_and(|leading| leading.dispatcher.is_current(node, session))
     }
 
-    /// The items behind keys, with the bytes of secrets and configs.
-    async fn items(
-        &self,
-        view: &Snapshot,
-        set: &AssignmentSet,
-        node: NodeId,
-        keys: &[ItemKey],
-    ) -> Vec<Item> {
-        let mut items = Vec::with_capacity(keys.len());
-        for key in keys {
-            let item = match key {
-                ItemKey::Task(id) => set.tasks.get(id).cloned().map(Item::Task),
-                ItemKey::Network(id) => set.networks.get(id).cloned().map(Item::Network),
-                ItemKey::Port(..) => set.ports.get(key).cloned().map(Item::Port),
-                ItemKey::Config(id) => {
-                    let config = view.configs.get(*id);
-                    config.map(|config| Item::Config {
-                        id: *id,
-                        bytes: config.spec.data.clone(),
-                        templating: config.spec.templating.clone(),
-                    })
-                }
-                ItemKey::Secret(id) => self.secret(view, set, node, *id).await,
-            };
-            items.extend(item);
+    /// What a draft puts, with the bytes of its secrets.
+    async fn items(&self, view: &Snapshot, draft: &Draft<'_>, node: NodeId) -> Vec<Item> {
+        let mut items = Vec::with_capacity(draft.put.len());
+        for key in &draft.put {
+            items.extend(match key {
+                ItemKey::Secret(id) => self.secret(view, draft.set, node, *id).await,
+                key => draft.item(view, key),
+            });
         }
-        // Dependencies first, so that an agent that acts as it reads finds them there.
-        items.sort_by_key(|item| matches!(item, Item::Task(_)));
         items
     }
 
