@@ -93,6 +93,8 @@ fn merge(old: &ClusterSpec, given: &ClusterSpec) -> ClusterSpec {
     merged.raft.heartbeat_tick = pick(&given.raft.heartbeat_tick, &old.raft.heartbeat_tick);
     merged.dispatcher.heartbeat_period =
         pick(&given.dispatcher.heartbeat_period, &old.dispatcher.heartbeat_period);
+    let log_driver = given.task_defaults.log_driver.as_ref();
+    merged.task_defaults.log_driver = log_driver.or(old.task_defaults.log_driver.as_ref()).cloned();
     merged.ca_config = CaConfig {
         node_cert_expiry: pick(&given.ca_config.node_cert_expiry, &old.ca_config.node_cert_expiry),
         ..given.ca_config.clone()

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Endpoint, GenericResource, Labels, NetworkAttachment, NodeId, PortConfig, PortProtocol,
+    Driver, Endpoint, GenericResource, Labels, NetworkAttachment, NodeId, PortConfig, PortProtocol,
     SecretBytes, ServiceId, TaskId, TaskSpec, TaskState, Version,
 };
 use crate::time::Timestamp;
@@ -115,6 +115,9 @@ crate::object! {
         spec_version: Version = "SpecVersion" omit,
         /// Its service's name and labels when it was made. (Ours.)
         annotations: Arc<ServiceAnnotations> = "ServiceAnnotations" omit,
+        /// Where its log goes if its specification does not say: the cluster's default when it was
+        /// made. (Ours.)
+        log_driver: Option<Driver> = "LogDriver" omit,
         /// Its service's ports when it was allocated. (Ours.)
         endpoint: Option<Arc<Endpoint>> = "Endpoint" omit,
         /// A desired `ready` becomes `running` at this time… (Ours.)

@@ -131,7 +131,9 @@ impl Shelf {
         let (secrets, configs) = self.payloads(&context, &container)?;
         container.env.extend(claims_env(&task.generic_resources));
         let mut expanded = task.clone();
-        Arc::make_mut(&mut expanded.spec).container = Some(container);
+        let spec = Arc::make_mut(&mut expanded.spec);
+        spec.container = Some(container);
+        spec.log_driver = spec.log_driver.take().or_else(|| task.log_driver.clone());
         Ok(Assignment {
             attachments: self.attachments(task),
             task: Arc::new(expanded),

@@ -124,7 +124,7 @@ impl<'a> Repair<'a> {
     pub(super) fn new(view: &'a Snapshot, service: &'a Service) -> Self {
         let state = service.update_status.as_ref().map(|status| status.state);
         let paused = matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused));
-        let (maker, clean) = (Maker::new(service), Clean::new(view, service));
+        let (maker, clean) = (Maker::new(view, service), Clean::new(view, service));
         Self { view, maker, clean, paused, replace: true }
     }
 
@@ -185,6 +185,7 @@ impl<'a> Repair<'a> {
             new.spec = old.spec.clone();
             new.spec_version = old.spec_version;
             new.annotations = old.annotations.clone();
+            new.log_driver = old.log_driver.clone();
             new.registry_auth = old.registry_auth.clone();
         }
         let ended = old.ended_at.filter(|_| old.status.state.is_terminal());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use swarm_core::control::Ctx;
 use swarm_core::model::{
-    NodeId, Service, ServiceAnnotations, Task, TaskState, TaskStatus, Version,
+    Driver, NodeId, Service, ServiceAnnotations, Task, TaskState, TaskStatus, Version,
 };
 use swarm_core::store::Snapshot;
 use swarm_core::time::Timestamp;
@@ -97,16 +97,19 @@ pub(super) fn goal(job_iteration: Option<Version>) -> TaskState {
 pub(super) struct Maker<'a> {
     service: &'a Service,
     annotations: Arc<ServiceAnnotations>,
+    log_driver: Option<Driver>,
 }
 
 impl<'a> Maker<'a> {
-    pub(super) fn new(service: &'a Service) -> Self {
+    pub(super) fn new(view: &Snapshot, service: &'a Service) -> Self {
         let annotations = ServiceAnnotations {
             name: service.spec.name.clone(),
             labels: service.spec.labels.clone(),
             ..Default::default()
         };
-        Self { service, annotations: Arc::new(annotations) }
+        let default = view.cluster().and_then(|it| it.spec.task_defaults.log_driver.clone());
+        let log_driver = default.filter(|_| service.spec.task.log_driver.is_none());
+        Self { service, annotations: Arc::new(annotations), log_driver }
     }
 
     /// A new task that shall run at once.
@@ -127,6 +130,7 @@ impl<'a> Maker<'a> {
             status: TaskStatus::new(TaskState::New, ctx.now, "created"),
             desired_state: goal(job_iteration),
             job_iteration,
+            log_driver: self.log_driver.clone(),
             spec_version: self.service.version,
             annotations: self.annotations.clone(),
             registry_auth: self.service.registry_auth.clone(),

@@ -344,7 +344,7 @@ impl Rollout {
             }
             return;
         }
-        let maker = Maker::new(service);
+        let maker = Maker::new(view, service);
         let free = self.parallelism.saturating_sub(in_flight);
         for slot in survey.dirty.iter().take(free) {
             if plan.changes.len() >= CHANGES_PER_PLAN {

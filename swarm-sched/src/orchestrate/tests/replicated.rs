@@ -1,9 +1,9 @@
 //! Scaling, removal and history of replicated services.
 
-use swarm_core::model::{Availability, Service, TaskState};
+use swarm_core::model::{Availability, Cluster, Driver, Service, TaskState};
 use swarm_core::store::Change;
 
-use super::world::{Behaviour, World, policy, replicated, scale};
+use super::world::{Behaviour, World, policy, replicated, scale, task};
 
 #[test]
 fn a_new_service_gets_its_slots_from_one() {
@@ -136,4 +136,32 @@ fn thousands_of_replicas_are_made_in_several_commits() {
     world.update(id, |spec| scale(spec, 1));
     world.run_secs(1);
     assert_eq!(world.tasks(id).len(), 1);
+}
+
+#[test]
+fn new_tasks_get_the_clusters_log_driver_and_old_ones_keep_theirs() {
+    let driver = |name: &str| Some(Driver { name: name.to_owned(), ..Default::default() });
+    let mut world = World::new(1);
+    let mut cluster = Cluster { id: world.new_id(), ..Default::default() };
+    cluster.spec.task_defaults.log_driver = driver("syslog");
+    let cluster_id = cluster.id;
+    world.commit(vec![Change::create(cluster)]);
+    let mut own = replicated("web", 1);
+    own.name = "own".to_owned();
+    task(&mut own).log_driver = driver("local");
+    let (plain, own) = (world.create(replicated("web", 1)), world.create(own));
+    world.run_secs(1);
+    let drivers = |world: &World, id| {
+        let tasks = world.running(id);
+        tasks.iter().map(|task| task.log_driver.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(drivers(&world, plain), [driver("syslog")]);
+    assert_eq!(drivers(&world, own), [None], "its specification says");
+
+    let mut cluster = Cluster::clone(world.view().clusters.get(cluster_id).unwrap());
+    cluster.spec.task_defaults.log_driver = driver("fluentd");
+    world.commit(vec![Change::update(cluster)]);
+    world.update(plain, |spec| scale(spec, 2));
+    world.run_secs(60);
+    assert_eq!(drivers(&world, plain), [driver("syslog"), driver("fluentd")]);
 }
