@@ -187,7 +187,7 @@ macro_rules! words {
                     return Ok(Self::$first);
                 }
                 $( if word.eq_ignore_ascii_case($word) { return Ok(Self::$variant); } )*
-                Err(format!("invalid {}: {word:?}", $docker))
+                Err($crate::json::unknown_word($docker, word))
             }
         }
 
@@ -209,6 +209,17 @@ macro_rules! words {
             }
         }
     };
+}
+
+/// The engine's words for a word that it does not know: `invalid KIND: "WORD"`, or where the kind
+/// has a place for it, that text with the word.
+#[doc(hidden)]
+#[must_use]
+pub fn unknown_word(kind: &str, word: &str) -> String {
+    match kind.split_once("{}") {
+        Some((before, after)) => format!("{before}{word}{after}"),
+        None => format!("invalid {kind}: {word:?}"),
+    }
 }
 
 // The macros reach serde through here, so that a crate that uses them needs no dependency on it.

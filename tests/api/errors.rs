@@ -57,6 +57,7 @@ async fn services_that_are_refused() {
     let named = |image: &str| {
         format!(r#"{{"Name":"x","TaskTemplate":{{"ContainerSpec":{{"Image":"{image}"}}}}}}"#)
     };
+    let template = |members: &str| format!(r#"{{"Name":"x","TaskTemplate":{{{members}}}}}"#);
     refused(&api, &[
         ("POST", create, "", 400, "got EOF while reading request body"),
         ("POST", create, r#"{"Name":"#, 400, "unexpected EOF"),
@@ -74,6 +75,13 @@ async fn services_that_are_refused() {
         ("POST", create, &service("x", r#","Mode":{"GlobalJob":{}},"UpdateConfig":{}"#), 400, "rpc error: code = InvalidArgument desc = Jobs may not have an update config"),
         ("POST", create, &service("x", r#","Mode":{"ReplicatedJob":{"MaxConcurrent":9223372036854775808}}"#), 400, "rpc error: code = InvalidArgument desc = Maximum concurrent jobs must not be negative"),
         ("POST", create, &service("x", r#","Mode":{"ReplicatedJob":{"TotalCompletions":9223372036854775808}}"#), 400, "rpc error: code = InvalidArgument desc = Total completed jobs must not be negative"),
+        ("POST", create, &template(r#""ContainerSpec":{"Image":"a","Env":["A={{.Nope}}"]}"#), 400, "rpc error: code = InvalidArgument desc = expanding env failed: expanding env \"A={{.Nope}}\": template: expansion:1: can't evaluate field Nope: there is no .Nope"),
+        ("POST", create, &template(r#""ContainerSpec":{"Image":"a"},"Runtime":"attachment""#), 400, "unsupported runtime"),
+        ("POST", create, &template(r#""PluginSpec":{"Name":"p"},"Runtime":"plugin""#), 500, "runtime type \"plugin\" only supported in experimental"),
+        ("POST", create, &template(r#""ContainerSpec":{"Image":"a"},"RestartPolicy":{"Condition":"bogus"}"#), 400, "invalid RestartCondition: \"bogus\""),
+        ("POST", create, &service("x", r#","UpdateConfig":{"Order":"bogus"}"#), 400, "unrecognized update order bogus"),
+        ("POST", create, &service("x", r#","UpdateConfig":{"FailureAction":"bogus"}"#), 400, "unrecognized update failure action bogus"),
+        ("POST", create, &service("x", r#","EndpointSpec":{"Mode":"bogus"}"#), 400, "invalid resolution mode: \"bogus\""),
         ("POST", create, &service("x", r#","Networks":[{"Target":"ingress"}]"#), 400, "rpc error: code = InvalidArgument desc = Service cannot be explicitly attached to the ingress network \"ingress\""),
     ]).await;
 }
@@ -260,4 +268,17 @@ async fn bodies_of_the_wrong_kind_or_size() {
     assert_eq!(charset.status, 201);
     let huge = api.send(of(Some("application/json"), " ".repeat(5 << 20))).await;
     assert_eq!(huge.status, 413, "{}", huge.body);
+}
+
+#[tokio::test]
+async fn ports_for_everybody_need_the_ingress_network() {
+    let api = Api::still().await;
+    let ports = |name: &str, mode: &str| {
+        let ports = format!(r#"[{{"TargetPort":80,"PublishMode":"{mode}"}}]"#);
+        service(name, &format!(r#","EndpointSpec":{{"Ports":{ports}}}"#))
+    };
+    assert_eq!(api.call("DELETE", "/networks/ingress", "").await.status, 204);
+    let text = "rpc error: code = FailedPrecondition desc = service needs ingress network, but no ingress network is present";
+    refused(&api, &[("POST", "/services/create", &ports("x", "ingress"), 400, text)]).await;
+    api.create("services", ports("y", "host")).await;
 }

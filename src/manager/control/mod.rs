@@ -116,6 +116,7 @@ impl From<SpecError> for ApiError {
             SpecErrorKind::Unsupported => unimplemented(error.message),
             SpecErrorKind::Denied => Self::rpc(Code::PermissionDenied, error.message),
             SpecErrorKind::Malformed => Self::plain(Code::InvalidArgument, error.message),
+            SpecErrorKind::NotOffered => Self::plain(Code::Unknown, error.message),
         }
     }
 }

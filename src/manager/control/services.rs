@@ -72,13 +72,13 @@ impl Control {
     pub async fn update_service(&self, word: &str, update: UpdateService) -> Result<(), ApiError> {
         self.transact(|view| {
             let old = view.find_service(word)?;
-            check_version(old.version, update.version)?;
             let mut new = Service::clone(&old);
             if update.rollback {
                 roll_back(&mut new, self.clock.now())?;
             } else {
                 change(&mut new, &update, view)?;
             }
+            check_version(old.version, update.version)?;
             if let Some(job) = &mut new.job_status {
                 job.job_iteration = Version(job.job_iteration.0 + 1);
                 job.last_execution = Some(self.clock.now());

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use swarm_core::model::{
-    EndpointMode, FailureAction, NetworkAttachmentConfig, RestartCondition, ServiceId, ServiceMode,
-    ServiceSpec, UpdateOrder, validate,
+    EndpointMode, FailureAction, NetworkAttachmentConfig, PublishMode, RestartCondition, ServiceId,
+    ServiceMode, ServiceSpec, UpdateOrder, validate,
 };
 use swarm_core::store::Snapshot;
 use swarm_sched::allocate::port_conflict;
 
 use super::find::Find as _;
-use super::invalid;
+use super::{invalid, precondition};
 use crate::error::ApiError;
 
 /// Brings a client's specification into the stored form (moby: `convert.ServiceSpecToGRPC` and
@@ -70,7 +70,7 @@ fn resolve(attachment: &mut NetworkAttachmentConfig, view: &Snapshot) -> Result<
     Ok(())
 }
 
-/// Checks a normalised specification: by itself, then its secrets and configs, then its ports.
+/// Checks a normalised specification: by itself, then its ports, then its secrets and configs.
 /// `service` is the one that has it already, [`NIL`](ServiceId::NIL) for a new one.
 pub(super) fn check(
     spec: &ServiceSpec,
@@ -78,15 +78,20 @@ pub(super) fn check(
     service: ServiceId,
 ) -> Result<(), ApiError> {
     validate::service(spec)?;
-    references(spec, view)?;
     let old = view.services.get(service).map(|service| &service.spec.endpoint);
-    if old == Some(&spec.endpoint) {
-        return Ok(());
+    if old != Some(&spec.endpoint)
+        && let Some(endpoint) = &spec.endpoint
+        && let Some(conflict) = port_conflict(view, service, endpoint)
+    {
+        return Err(invalid(conflict.to_string()));
     }
-    match spec.endpoint.as_ref().and_then(|endpoint| port_conflict(view, service, endpoint)) {
-        Some(conflict) => Err(invalid(conflict.to_string())),
-        None => Ok(()),
+    let mut ports = spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+    let mut ingress = view.networks.iter().filter(|it| it.spec.ingress && !it.pending_delete);
+    if ports.any(|port| port.publish_mode == PublishMode::Ingress) && ingress.next().is_none() {
+        let text = "service needs ingress network, but no ingress network is present";
+        return Err(precondition(text));
     }
+    references(spec, view)
 }
 
 /// Every secret and config must exist and still have the name that the reference gives.

@@ -113,7 +113,7 @@ fn errors_name_file_line_and_key() {
         ("secrets:\n  s:\n    file: nope", "s.yml:2: open /srv/nope: no such file or directory"),
         (
             "services:\n  a:\n    image: i\n    deploy: {endpoint_mode: foo}",
-            "s.yml:2: services.a: service a: invalid Mode: \"foo\"",
+            "s.yml:2: services.a: service a: invalid resolution mode: \"foo\"",
         ),
     ] {
         assert_eq!(plan(text).unwrap_err(), expected);

@@ -115,7 +115,7 @@ crate::object! {
 
 crate::words! {
     /// How clients find a service's tasks.
-    pub enum EndpointMode as "Mode" {
+    pub enum EndpointMode as "resolution mode" {
         /// By a virtual address in front of them.
         Vip = "vip",
         /// By a name that lists all of them.

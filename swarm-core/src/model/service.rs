@@ -218,7 +218,7 @@ impl<'de> Deserialize<'de> for ServiceMode {
 
 crate::words! {
     /// What happens when an update fails.
-    pub enum FailureAction as "FailureAction" {
+    pub enum FailureAction as "unrecognized update failure action {}" {
         /// It pauses.
         Pause = "pause",
         /// It goes on.
@@ -230,7 +230,7 @@ crate::words! {
 
 crate::words! {
     /// Which comes first when a task is replaced.
-    pub enum UpdateOrder as "Order" {
+    pub enum UpdateOrder as "unrecognized update order {}" {
         /// The old one stops before the new one starts.
         StopFirst = "stop-first",
         /// The new one runs before the old one stops.

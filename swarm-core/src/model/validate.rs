@@ -1,17 +1,21 @@
 //! Pure: whether a specification makes sense, with the texts that SwarmKit gives where it does not
 //! (`manager/controlapi/{service,secret,config,network,cluster}.go`).
 
+mod convert;
+mod image;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{
-    ClusterSpec, ConfigReference, ConfigSpec, ContainerSpec, EndpointMode, EndpointSpec,
-    FileTarget, Healthcheck, IpamConfig, Mount, MountType, NetworkSpec, NodeDescription, NodeId,
-    PublishMode, ResourceRequirements, RestartPolicy, SecretReference, SecretSpec,
-    ServiceAnnotations, ServiceMode, ServiceSpec, Task, UpdateConfig,
+    ClusterSpec, ConfigSpec, ContainerSpec, EndpointMode, EndpointSpec, FileTarget, Healthcheck,
+    IpamConfig, Mount, NetworkSpec, NodeDescription, NodeId, PublishMode, ResourceRequirements,
+    RestartPolicy, SecretReference, SecretSpec, ServiceAnnotations, ServiceMode, ServiceSpec, Task,
+    UpdateConfig,
 };
 use crate::template::Context;
+pub use image::is_image_reference;
 
 /// Secrets are smaller than this many bytes.
 pub const MAX_SECRET_SIZE: usize = 500 * 1024;
@@ -33,6 +37,8 @@ pub enum SpecErrorKind {
     Denied,
     /// The engine refuses it before SwarmKit sees it.
     Malformed,
+    /// The engine does not offer it, which it says as if it had failed (HTTP 500).
+    NotOffered,
 }
 
 /// Why a specification is refused, in Swarm's words.
@@ -58,6 +64,7 @@ fn invalid<T>(message: impl Into<String>) -> Result<T, SpecError> {
 /// # Errors
 /// The first rule that it breaks.
 pub fn service(spec: &ServiceSpec) -> Result<(), SpecError> {
+    convert::service(spec)?;
     dns_name(&spec.name)?;
     task(spec)?;
     mode(spec)?;
@@ -88,10 +95,6 @@ pub fn dns_name(name: &str) -> Result<(), SpecError> {
 
 fn task(service: &ServiceSpec) -> Result<(), SpecError> {
     let spec = &*service.task;
-    let is_container = spec.runtime.is_empty() || spec.runtime == "container";
-    if is_container != spec.container.is_some() {
-        return refuse(SpecErrorKind::Malformed, "mismatched Runtime and *Spec fields");
-    }
     if let Some(requirements) = &spec.resources {
         resources(requirements)?;
     }
@@ -99,14 +102,10 @@ fn task(service: &ServiceSpec) -> Result<(), SpecError> {
         restart(policy)?;
     }
     spec.constraints().iter().try_for_each(|expression| constraint(expression))?;
-    let Some(container) = &spec.container else {
-        return refuse(
-            SpecErrorKind::Unsupported,
-            format!("RuntimeSpec: unimplemented runtime {:?} in service spec", spec.runtime),
-        );
-    };
+    // A task of another kind was refused before.
+    let Some(container) = &spec.container else { return Ok(()) };
     secret_references(&container.secrets)?;
-    config_references(&container.configs)?;
+    config_references(container)?;
     self::container(&tried(container, service)?)
 }
 
@@ -132,8 +131,7 @@ fn resources(requirements: &ResourceRequirements) -> Result<(), SpecError> {
     ];
     for (nano_cpus, memory) in amounts.into_iter().flatten() {
         if nano_cpus != 0 && nano_cpus < 1_000_000 {
-            #[allow(clippy::cast_precision_loss)]
-            let cpus = nano_cpus as f64 / 1e9;
+            let cpus = cores(nano_cpus);
             return invalid(format!("invalid cpu value {cpus}: Must be at least 0.001"));
         }
         if memory != 0 && memory < 4 * 1024 * 1024 {
@@ -142,16 +140,27 @@ fn resources(requirements: &ResourceRequirements) -> Result<(), SpecError> {
     }
     let reserved = requirements.reservations.iter().flat_map(|amount| &amount.generic);
     for resource in reserved {
-        if resource.named.is_some() {
-            return invalid(
-                "named generic resources cannot be reserved, ask for a discrete number",
-            );
+        // SwarmKit finds this too, loses the error, and never places the task.
+        if let Some(named) = &resource.named {
+            return invalid(format!("invalid argument for resource {}", named.kind));
         }
         if resource.discrete.as_ref().is_some_and(|discrete| discrete.value < 0) {
             return invalid("a generic resource cannot be reserved in a negative number");
         }
     }
     Ok(())
+}
+
+/// Billionths of a core as Go prints cores (`%g`): `1e-05` where Rust has `0.00001`.
+fn cores(nano_cpus: i64) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let cores = nano_cpus as f64 / 1e9;
+    if cores.abs() >= 1e-4 {
+        return cores.to_string();
+    }
+    let text = format!("{cores:e}");
+    let (digits, exponent) = text.split_once("e-").unwrap_or((&text, "0"));
+    format!("{digits}e-{exponent:0>2}")
 }
 
 fn restart(policy: &RestartPolicy) -> Result<(), SpecError> {
@@ -204,12 +213,6 @@ fn container(spec: &ContainerSpec) -> Result<(), SpecError> {
 fn mounts(mounts: &[Mount]) -> Result<(), SpecError> {
     let mut targets = BTreeSet::new();
     for mount in mounts {
-        if mount.kind == MountType::Image {
-            return refuse(
-                SpecErrorKind::Malformed,
-                format!("invalid MountType: \"{}\"", mount.kind),
-            );
-        }
         if !targets.insert(&mount.target) {
             return invalid(format!("ContainerSpec: duplicate mount point: {}", mount.target));
         }
@@ -243,14 +246,27 @@ fn secret_references(references: &[SecretReference]) -> Result<(), SpecError> {
     file_references("secret", uses)
 }
 
-fn config_references(references: &[ConfigReference]) -> Result<(), SpecError> {
-    let uses = references.iter().map(|reference| {
-        let runtime = reference.file.is_none() && reference.extra.get("Runtime").is_some();
-        (reference.config_id.is_nil(), &reference.config_name, reference.file.as_ref(), runtime)
+fn config_references(container: &ContainerSpec) -> Result<(), SpecError> {
+    let (runtime, files): (Vec<_>, Vec<_>) =
+        container.configs.iter().partition(|reference| convert::is_for_runtime(reference));
+    if runtime.iter().any(|use_| use_.config_id.is_nil() || use_.config_name.is_empty()) {
+        return invalid("malformed config reference");
+    }
+    let files = files.into_iter().map(|reference| {
+        (reference.config_id.is_nil(), &reference.config_name, reference.file.as_ref())
     });
-    // A config that configures the runtime (a credential specification) is no file.
-    let files = uses.filter(|(.., runtime)| !runtime).map(|(nil, name, file, _)| (nil, name, file));
-    file_references("config", files)
+    file_references("config", files)?;
+    let source = container.extra.get("Privileges").and_then(|all| all.get("CredentialSpec"));
+    let Some(id) = source.and_then(|source| convert::member(source, "Config")) else {
+        return Ok(());
+    };
+    match runtime.iter().any(|reference| reference.config_id.as_str() == id) {
+        true => Ok(()),
+        false => invalid(format!(
+            "CredentialSpec references config '{id}', but that config isn't in config references \
+             with RuntimeTarget"
+        )),
+    }
 }
 
 fn file_references<'a>(
@@ -400,28 +416,49 @@ pub fn network(spec: &NetworkSpec) -> Result<(), SpecError> {
 }
 
 fn ipam_config(config: &IpamConfig) -> Result<(), SpecError> {
-    if config.subnet.is_empty() {
-        return invalid("ipam configuration: invalid subnet ");
-    }
-    for (word, text) in [("subnet", &config.subnet), ("range", &config.range)] {
-        if !text.is_empty() && !is_cidr(text) {
-            return invalid(format!("ipam configuration: invalid {word} {text}"));
+    let IpamConfig { subnet, range, gateway, .. } = config;
+    let Some((network, bits)) = cidr(subnet) else {
+        return invalid(format!("ipam configuration: invalid subnet {subnet}"));
+    };
+    let contains = |address: IpAddr| masked(address, bits) == masked(network, bits);
+    if !range.is_empty() {
+        let Some((address, _)) = cidr(range) else {
+            return invalid(format!("ipam configuration: invalid range {range}"));
+        };
+        if !contains(address) {
+            let text = format!("subnet {subnet} does not contain range {range}");
+            return invalid(format!("ipam configuration: {text}"));
         }
     }
-    if !config.gateway.is_empty() && config.gateway.parse::<IpAddr>().is_err() {
-        return invalid(format!("ipam configuration: invalid gateway {}", config.gateway));
+    if !gateway.is_empty() {
+        let Ok(address) = gateway.parse() else {
+            return invalid(format!("ipam configuration: invalid gateway {gateway}"));
+        };
+        if !contains(address) {
+            let text = format!("subnet {subnet} does not contain gateway {gateway}");
+            return invalid(format!("ipam configuration: {text}"));
+        }
     }
     Ok(())
 }
 
-fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    let widest = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    bits.parse::<u8>().is_ok_and(|bits| bits <= widest)
+/// An address and the length of its mask.
+fn cidr(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, bits) = text.split_once('/')?;
+    let (address, bits) = (address.parse::<IpAddr>().ok()?, bits.parse().ok()?);
+    (bits <= if address.is_ipv4() { 32 } else { 128 }).then_some((address, bits))
+}
+
+/// The first bits of an address; addresses of different families never have the same.
+fn masked(address: IpAddr, bits: u32) -> (bool, u128) {
+    match address {
+        IpAddr::V4(v4) => {
+            (true, u128::from(u32::from(v4).checked_shr(32_u32.saturating_sub(bits)).unwrap_or(0)))
+        }
+        IpAddr::V6(v6) => {
+            (false, u128::from(v6).checked_shr(128_u32.saturating_sub(bits)).unwrap_or(0))
+        }
+    }
 }
 
 /// Checks a cluster's specification.
@@ -439,95 +476,6 @@ pub fn cluster(spec: &ClusterSpec) -> Result<(), SpecError> {
         return invalid("heartbeat time period cannot be a negative duration");
     }
     Ok(())
-}
-
-/// Whether a text names an image as `docker run` takes it: `[HOST[:PORT]/]PATH[:TAG][@DIGEST]`
-/// (distribution/reference: `ParseNormalizedNamed`).
-///
-/// ```
-/// use swarm_core::model::validate::is_image_reference;
-/// assert!(is_image_reference("nginx") && is_image_reference("10.99.0.1:5000/a/b:v2"));
-/// assert!(!is_image_reference("BAD//image") && !is_image_reference("nginx:"));
-/// ```
-#[must_use]
-pub fn is_image_reference(text: &str) -> bool {
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (text, None),
-    };
-    let last_slash = rest.rfind('/').map_or(0, |at| at + 1);
-    let (name, tag) = match rest[last_slash..].find(':') {
-        Some(colon) => (&rest[..last_slash + colon], Some(&rest[last_slash + colon + 1..])),
-        None => (rest, None),
-    };
-    let (host, path) = match name.split_once('/') {
-        Some((host, path)) if is_host_like(host) => (Some(host), path),
-        _ => (None, name),
-    };
-    let anonymous = host.is_none() && path.len() == 64 && path.chars().all(is_lower_hex);
-    !anonymous
-        && host.is_none_or(is_host)
-        && path.len() <= 255
-        && path.split('/').all(is_path_component)
-        && tag.is_none_or(is_tag)
-        && digest.is_none_or(is_digest)
-}
-
-fn is_host_like(text: &str) -> bool {
-    text == "localhost" || text.contains(['.', ':']) || text.chars().any(|c| c.is_ascii_uppercase())
-}
-
-fn is_host(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-    };
-    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let host_ok = match bracketed {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host.split('.').all(label),
-    };
-    host_ok && port.is_none_or(|p| !p.is_empty() && p.chars().all(|c| c.is_ascii_digit()))
-}
-
-/// `[a-z0-9]+` runs, separated by one `.`, one or two `_`, or any number of `-`.
-fn is_path_component(text: &str) -> bool {
-    let alnum = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let separators = text.split(alnum).filter(|separator| !separator.is_empty());
-    text.starts_with(alnum)
-        && text.ends_with(alnum)
-        && separators
-            .into_iter()
-            .all(|s| matches!(s, "." | "_" | "__") || s.chars().all(|c| c == '-'))
-}
-
-fn is_tag(text: &str) -> bool {
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    text.starts_with(word)
-        && text.len() <= 128
-        && text.chars().all(|c| word(c) || matches!(c, '.' | '-'))
-}
-
-fn is_digest(text: &str) -> bool {
-    let hex_length = |algorithm| match algorithm {
-        "sha256" => Some(64),
-        "sha384" => Some(96),
-        "sha512" => Some(128),
-        _ => None,
-    };
-    text.split_once(':').is_some_and(|(algorithm, hex)| {
-        hex_length(algorithm) == Some(hex.len()) && hex.chars().all(is_lower_hex)
-    })
-}
-
-fn is_lower_hex(c: char) -> bool {
-    c.is_ascii_digit() || ('a'..='f').contains(&c)
 }
 
 #[cfg(test)]
