@@ -7,8 +7,9 @@
 //! slot is *in flight* from the moment its new task is made until that runs (or fails) and the
 //! configured delay has passed since, which is how long it would occupy one of SwarmKit's workers.
 //!
-//! Two differences are deliberate. A task that was told to stop, or whose node was lost, is no
-//! failure of the update. And slots that do not run are updated first.
+//! Three differences are deliberate. A task that was told to stop, or whose node was lost, is no
+//! failure of the update. Slots that do not run are updated first. And where SwarmKit's updater
+//! waits in silence for a task that never starts, the status says which one, and why.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +113,7 @@ fn plan_service(view: &Snapshot, service: &Arc<Service>, ctx: &mut Ctx<'_>, plan
         plan.look_again(ctx.now);
     } else {
         rollout.advance(view, service, &mut survey, &mut status, ctx, plan);
-        complain(&survey, &mut status);
+        complain(&survey, &mut status, ctx.now, plan);
     }
     if service.update_status.as_ref() != Some(&status) {
         plan.because(Key::Service(service.id), status.message.clone());
@@ -411,14 +412,29 @@ const SECOND: Duration = Duration::from_secs(1);
 /// What follows the message of a roll-out that waits for a task.
 const WAITING: &str = "; waiting for task ";
 
+/// After so long without running, a task is worth a word even if nothing says what is wrong.
+const SILENCE: Duration = Duration::from_secs(60);
+
 /// Says in the message what keeps the roll-out from going on, in the words of the first task that
-/// it waits for, and takes that back once it goes on.
-fn complain(survey: &Survey<'_>, status: &mut UpdateStatus) {
-    let waits = survey.made.iter().filter(|made| made.arrived.is_none());
-    let stuck = waits.map(|made| &made.task).find(|task| !task.status.err.is_empty());
-    let base = status.message.split(WAITING).next().unwrap_or_default().to_owned();
-    status.message = match stuck {
-        Some(task) => format!("{base}{WAITING}{}: {}", task.id, task.status.err),
-        None => base,
-    };
+/// it waits for, and takes that back once it goes on. (SwarmKit waits in silence.)
+fn complain(survey: &Survey<'_>, status: &mut UpdateStatus, now: Timestamp, plan: &mut Plan) {
+    let waits = survey.made.iter().filter(|made| made.arrived.is_none()).map(|made| &made.task);
+    let mut silent = None;
+    let mut stuck = None;
+    for task in waits {
+        if !task.status.err.is_empty() {
+            stuck = Some(format!("{WAITING}{}: {}", task.id, task.status.err));
+            break;
+        }
+        if task.created_at + SILENCE <= now {
+            let seconds = SILENCE.as_secs();
+            silent.get_or_insert_with(|| {
+                format!("{WAITING}{}, which does not run after {seconds} seconds", task.id)
+            });
+        } else {
+            plan.look_again(task.created_at + SILENCE);
+        }
+    }
+    let base = status.message.split(WAITING).next().unwrap_or_default();
+    status.message = format!("{base}{}", stuck.or(silent).unwrap_or_default());
 }

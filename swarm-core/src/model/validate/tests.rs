@@ -91,8 +91,6 @@ fn templates_are_tried_before_they_reach_a_node() {
 #[test]
 fn every_member_of_a_task_is_checked_in_swarms_words() {
     let container = r#""ContainerSpec":{"Image":"a"}"#;
-    let nil = "0000000000000000000000000";
-    let id = "1111111111111111111111111";
     let of = |members: &str| {
         text(&format!(r#"{{"Name":"a","TaskTemplate":{{{container},{members}}}}}"#))
     };
@@ -125,10 +123,19 @@ fn every_member_of_a_task_is_checked_in_swarms_words() {
     for (members, expected) in cases {
         assert_eq!(of(members), expected, "{members}");
     }
-    let of = |members: &str| {
-        let container = format!(r#"{{"Image":"a",{members}}}"#);
-        text(&format!(r#"{{"Name":"a","TaskTemplate":{{"ContainerSpec":{container}}}}}"#))
-    };
+}
+
+/// What is said of a service whose container has these members.
+fn of_container(members: &str) -> String {
+    let container = format!(r#"{{"Image":"a",{members}}}"#);
+    text(&format!(r#"{{"Name":"a","TaskTemplate":{{"ContainerSpec":{container}}}}}"#))
+}
+
+#[test]
+fn references_to_secrets_and_configs_are_whole() {
+    let of = of_container;
+    let nil = "0000000000000000000000000";
+    let id = "1111111111111111111111111";
     let secret = |id: &str, name: &str, more: &str| {
         of(&format!(r#""Secrets":[{{"SecretID":"{id}","SecretName":"{name}"{more}}}]"#))
     };
@@ -157,6 +164,11 @@ fn every_member_of_a_task_is_checked_in_swarms_words() {
         config(r#","File":{"Name":"f"},"Runtime":{}"#),
         "invalid Config: cannot specify both File and Runtime"
     );
+}
+
+#[test]
+fn mounts_health_checks_and_credentials_are_checked() {
+    let of = of_container;
     let cases = [
         (r#""Mounts":[{"Type":"image","Target":"/a"}]"#, "invalid MountType: \"image\""),
         (

@@ -9,19 +9,71 @@ use swarm_core::model::*;
 use swarm_core::store::{Batch, Change, Epoch, MemoryStore, Store as _};
 use swarm_core::time::Timestamp;
 
-use super::world::{global, global_job, replicated, replicated_job};
+use super::world::{global, global_job, replicated, replicated_job, set_image, task};
 use crate::place::SpreadScheduler;
+
+const NOW: Timestamp = Timestamp::from_secs(1_000);
+
+/// A store with nodes that take tasks.
+fn cluster(nodes: usize, ids: &mut IdSource) -> MemoryStore {
+    let store = MemoryStore::default();
+    let node = |_| {
+        let status = NodeStatus { state: NodeState::Ready, ..Default::default() };
+        let description = Some(NodeDescription::default());
+        Change::create(Node { id: ids.next(), status, description, ..Default::default() })
+    };
+    store.apply(&Batch::new(NOW, (0..nodes).map(node).collect())).unwrap();
+    store
+}
+
+/// Lets a leader work until it has nothing left to do now.
+fn settle(store: &MemoryStore, ids: &mut IdSource) {
+    let planners = crate::default_planners([], Arc::new(SpreadScheduler::default()));
+    for _ in 0..10 {
+        let view = store.snapshot();
+        let step = Controller::new(planners.clone(), Epoch(1), &view).step(&view, NOW, ids);
+        match step.batch {
+            Some(batch) => store.apply(&batch).unwrap(),
+            None => return,
+        };
+    }
+    panic!("the plans never come to an end");
+}
+
+#[test]
+fn an_update_without_room_for_two_says_so() {
+    let mut ids = IdSource::seeded(3);
+    let store = cluster(1, &mut ids);
+    let mut spec = replicated("a", 1);
+    task(&mut spec).placement = Some(Placement { max_replicas: 1, ..Default::default() });
+    spec.update_config =
+        Some(UpdateConfig { order: Some(UpdateOrder::StartFirst), ..Default::default() });
+    let id = ids.next();
+    let service = Service { id, spec, ..Default::default() };
+    store.apply(&Batch::new(NOW, vec![Change::create(service)])).unwrap();
+    settle(&store, &mut ids);
+    let old = store.snapshot().tasks_of(id).next().unwrap().id;
+    let runs = TaskStatus::new(TaskState::Running, NOW, "started");
+    store.apply(&Batch::new(NOW, vec![Change::Advance(old, Box::new(runs))])).unwrap();
+
+    let mut service = Service::clone(store.snapshot().services.get(id).unwrap());
+    set_image(&mut service.spec, "b");
+    store.apply(&Batch::new(NOW, vec![Change::update(service)])).unwrap();
+    settle(&store, &mut ids);
+    let view = store.snapshot();
+    let new = view.tasks_of(id).find(|task| task.id != old).unwrap();
+    let why = "no suitable node (max replicas per node limit exceed)";
+    assert_eq!((new.status.state, &*new.status.err), (TaskState::Pending, why));
+    let status = view.services.get(id).unwrap().update_status.clone().unwrap();
+    assert_eq!(status.state, UpdateState::Updating);
+    assert_eq!(status.message, format!("update in progress; waiting for task {}: {why}", new.id));
+    assert!(view.tasks.get(old).unwrap().is_wanted(), "the old one serves meanwhile");
+}
 
 #[test]
 fn one_commit_takes_a_service_from_its_specification_to_its_nodes() {
-    let (store, mut ids) = (MemoryStore::default(), IdSource::seeded(3));
-    let now = Timestamp::from_secs(1_000);
-    let node = |ids: &mut IdSource| Node {
-        id: ids.next(),
-        status: NodeStatus { state: NodeState::Ready, ..Default::default() },
-        description: Some(NodeDescription::default()),
-        ..Default::default()
-    };
+    let mut ids = IdSource::seeded(3);
+    let (store, now) = (cluster(2, &mut ids), NOW);
     let mut everywhere = global("agent");
     everywhere.name = "agent".to_owned();
     let mut job = replicated_job("backup", 5, 2);
@@ -30,8 +82,7 @@ fn one_commit_takes_a_service_from_its_specification_to_its_nodes() {
     check.name = "check".to_owned();
     let services = [replicated("nginx", 5), everywhere, job, check];
     let services = services.map(|spec| Service { id: ids.next(), spec, ..Default::default() });
-    let nodes = [node(&mut ids), node(&mut ids)];
-    let changes = services.into_iter().map(Change::create).chain(nodes.map(Change::create));
+    let changes = services.into_iter().map(Change::create);
     store.apply(&Batch::new(now, changes.collect())).unwrap();
 
     let planners = crate::default_planners([], Arc::new(SpreadScheduler::default()));

@@ -388,6 +388,27 @@ fn what_a_stuck_update_waits_for_is_in_its_message() {
 }
 
 #[test]
+fn a_task_that_never_starts_is_named_after_a_minute_across_leaders() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 2, |_| {});
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(30);
+    assert_eq!(message(&world, id), "update in progress");
+    world.change_leader();
+    world.run_secs(30);
+    let stuck = world.tasks(id).into_iter().find(|task| image(task) == "b").unwrap();
+    let waits = "update in progress; waiting for task";
+    let expected = format!("{waits} {}, which does not run after 60 seconds", stuck.id);
+    assert_eq!(message(&world, id), expected);
+    world.run_secs(3_600);
+    assert_eq!((message(&world, id), state(&world, id)), (expected, Some(UpdateState::Updating)));
+    world.behaves(|_| Behaviour::Runs);
+    world.run_secs(120);
+    assert_eq!(message(&world, id), "update completed");
+}
+
+#[test]
 fn a_new_leader_in_the_middle_makes_no_difference() {
     let outcome = |changes: &[u64]| {
         let mut world = World::new(3);
