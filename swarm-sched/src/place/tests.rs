@@ -422,6 +422,27 @@ fn preferences_spread_over_labels_level_by_level() {
 }
 
 #[test]
+fn a_missing_label_is_a_branch_on_every_level() {
+    let mut world = World::new();
+    let nodes = [Some("1"), Some("1"), None, None, None].map(|rack| {
+        world.node("node", |node| {
+            label(node, "zone", "east");
+            if let Some(rack) = rack {
+                label(node, "rack", rack);
+            }
+        })
+    });
+    let service = world.service("web", 12, |spec| {
+        prefer(spec, "node.labels.zone");
+        prefer(spec, "node.labels.rack");
+        // What is no label separates nothing.
+        prefer(spec, "node.hostname");
+    });
+    world.settle();
+    assert_eq!(world.counts(service, &nodes), [3, 3, 2, 2, 2]);
+}
+
+#[test]
 fn a_branch_without_room_leaves_its_share_to_the_others() {
     let mut world = World::new();
     let nodes = ["east", "west"].map(|zone| {

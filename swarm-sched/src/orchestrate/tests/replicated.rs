@@ -100,6 +100,45 @@ fn history_is_kept_to_its_limit() {
 }
 
 #[test]
+fn a_negative_limit_keeps_everything_and_attempts_have_a_limit_of_their_own() {
+    let fails = |_: &swarm_core::model::Task| {
+        Behaviour::Ends(std::time::Duration::from_secs(1), TaskState::Failed)
+    };
+    let mut world = World::new(1);
+    world.limit_history(-1);
+    world.behaves(fails);
+    let all = world.create(replicated("nginx", 1));
+    world.run_secs(599);
+    assert_eq!(world.tasks(all).len(), 100, "one for each second and five seconds' delay");
+
+    // So many attempts and the first one, whatever the limit: Swarm counts them.
+    let mut world = World::new(1);
+    world.limit_history(1);
+    world.behaves(fails);
+    let mut spec = replicated("nginx", 1);
+    policy(&mut spec).max_attempts = Some(7);
+    let few = world.create(spec);
+    world.run_secs(600);
+    assert_eq!(world.tasks(few).len(), 8);
+}
+
+#[test]
+fn slots_that_are_scaled_away_leave_no_history() {
+    let mut world = World::new(2);
+    let id = world.create(replicated("nginx", 3));
+    world.run_secs(1);
+    for task in world.running(id) {
+        world.report(task.id, TaskState::Failed);
+    }
+    world.run_secs(10);
+    assert_eq!(world.tasks(id).len(), 6);
+    world.update(id, |spec| scale(spec, 1));
+    world.run_secs(10);
+    let left: Vec<_> = world.tasks(id).iter().map(|task| task.slot).collect();
+    assert_eq!(left, [1, 1], "the slot that stays keeps what it had");
+}
+
+#[test]
 fn a_done_task_is_not_forgotten_whatever_the_limit() {
     let mut world = World::new(1);
     world.limit_history(0);

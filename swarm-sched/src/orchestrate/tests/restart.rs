@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use swarm_core::model::{RestartCondition, TaskState};
+use swarm_core::model::{RestartCondition, RestartPolicy, TaskState};
 use swarm_core::time::Nanos;
 
 use super::world::{Behaviour, World, policy, replicated};
@@ -79,6 +79,39 @@ fn attempts_outside_the_window_do_not_count() {
     assert_eq!(world.tasks(id).iter().filter(|task| task.is_wanted()).count(), 1);
     let newest = world.tasks(id).into_iter().max_by_key(|task| task.created_at).unwrap();
     assert!(newest.restarts.len() <= 2, "what does not count is forgotten");
+}
+
+#[test]
+fn a_window_means_the_same_to_every_leader() {
+    // Two quick failures use the attempts up; had the first been ten seconds older, it would not
+    // count any more.
+    let outcome = |life: u64, leaders: bool| {
+        let mut world = World::new(1);
+        world.behaves(move |_| Behaviour::Ends(Duration::from_secs(life), TaskState::Failed));
+        let mut spec = replicated("nginx", 1);
+        *policy(&mut spec) = RestartPolicy {
+            max_attempts: Some(2),
+            window: Some(Nanos::from_secs(30)),
+            delay: Some(Nanos::from_secs(5)),
+            ..Default::default()
+        };
+        let id = world.create(spec);
+        for _ in 0..100 {
+            world.run_secs(3);
+            if leaders {
+                world.change_leader();
+            }
+        }
+        let mut made: Vec<_> = world.tasks(id).iter().map(|task| task.created_at).collect();
+        made.sort();
+        let wanted = world.tasks(id).iter().filter(|task| task.is_wanted()).count();
+        (made, wanted)
+    };
+    for life in [1, 14, 20] {
+        let (made, wanted) = outcome(life, false);
+        assert_eq!(wanted, usize::from(life >= 14), "{life} seconds, then: {made:?}");
+        assert_eq!(outcome(life, true), (made, wanted), "{life} seconds");
+    }
 }
 
 #[test]
