@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use swarm_core::model::{EndpointMode, EndpointSpec, Node, Service, Task, TaskSpec};
+use swarm_core::model::{EndpointMode, EndpointSpec, Node, Service, Task, TaskSpec, TaskState};
 use swarm_core::store::Snapshot;
 
 use crate::place::constraint::{self, Constraint};
@@ -35,8 +35,13 @@ impl<'a> Clean<'a> {
     }
 
     /// Whether the task needs no replacement: its specification and its published ports are the
-    /// service's; or only the placement differs and its node satisfies the new constraints.
+    /// service's; or only the placement differs and its node satisfies the new constraints. Other
+    /// registry credentials matter to what has not got its image yet.
     pub(super) fn is_clean(&mut self, task: &Task) -> bool {
+        let has_image = task.status.state >= TaskState::Ready;
+        if !has_image && task.registry_auth != self.service.registry_auth {
+            return false;
+        }
         let asked = self.service.spec.endpoint.as_ref();
         if task.endpoint.as_ref().is_some_and(|endpoint| !same_endpoint(&endpoint.spec, asked)) {
             return false;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_core::model::{
-    FailureAction, ServiceId, ServiceSpec, TaskState, UpdateConfig, UpdateOrder, UpdateState,
+    FailureAction, Service, ServiceId, ServiceSpec, TaskState, UpdateConfig, UpdateOrder,
+    UpdateState,
 };
 use swarm_core::store::Change;
 use swarm_core::time::Nanos;
@@ -316,6 +317,28 @@ fn the_counter_forces() {
     world.run_secs(60);
     assert!(world.running(id).iter().all(|task| !before.contains(&task.id)));
     assert_eq!(state(&world, id), Some(UpdateState::Completed));
+}
+
+#[test]
+fn new_credentials_replace_what_has_no_image_yet_and_nothing_else() {
+    let mut world = World::new(2);
+    let id = running(&mut world, 1, |_| {});
+    world.behaves(|task| if task.slot == 1 { Behaviour::Runs } else { Behaviour::Hangs });
+    world.update(id, |spec| scale(spec, 2));
+    world.run_secs(1);
+    let stuck = world.tasks(id).into_iter().find(|task| task.slot == 2).unwrap();
+    let first = world.running(id)[0].id;
+    assert_eq!(stuck.status.state, TaskState::Preparing);
+    let mut service = Service::clone(&world.service(id));
+    service.registry_auth = Some(b"secret".to_vec().into());
+    world.commit(vec![Change::update(service)]);
+    world.behaves(|_| Behaviour::Runs);
+    world.run_secs(60);
+    let running = world.running(id);
+    assert_eq!(running.len(), 2);
+    assert_eq!(running[0].id, first, "what runs has its image");
+    assert_ne!(running[1].id, stuck.id);
+    assert_eq!(running[1].registry_auth, world.service(id).registry_auth);
 }
 
 #[test]
