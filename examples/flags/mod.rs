@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use executor::Executor;
+use swarm::core::model::parse_generic_resources;
 use swarm::http::{InitRequest, JoinRequest, ListenSpec, LocalNode as _, LocalState, TlsFiles};
 use swarm::node::{Node, NodeConfig};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +47,9 @@ pub(crate) struct Flags {
     /// A label for engine.labels.K constraints; repeatable
     #[arg(long, value_name = "K=V")]
     label: Vec<String>,
+    /// What services can reserve: KIND=NUMBER, or KIND=NAME for each; repeatable
+    #[arg(long, value_name = "KIND=VALUE")]
+    generic_resource: Vec<String>,
     /// Become the first manager of a new swarm
     #[arg(long, conflicts_with = "join")]
     init: bool,
@@ -74,7 +78,11 @@ impl Flags {
     }
 
     /// Runs a node until Ctrl-C or SIGTERM. Its tasks keep running.
-    pub(crate) async fn run(self, config: NodeConfig) -> Result<(), Box<dyn std::error::Error>> {
+    pub(crate) async fn run(
+        self,
+        mut config: NodeConfig,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        config.resources.extend(parse_generic_resources(&self.generic_resource)?);
         let node = Node::start(config).await?;
         let stop = CancellationToken::new();
         let tls = match self.api_tls.as_slice() {

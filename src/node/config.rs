@@ -7,7 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use swarm_core::control::Planner;
-use swarm_core::model::{Labels, NodeId};
+use swarm_core::model::{GenericResource, Labels, NodeId};
 use swarm_core::scheduler::Scheduler;
 use swarm_core::secret::SecretStore;
 use swarm_core::store::Store;
@@ -75,6 +75,8 @@ pub struct NodeConfig {
     pub advertise: Option<String>,
     /// Labels for `engine.labels.*` constraints.
     pub labels: Labels,
+    /// Generic resources that services can reserve, beside the engine's own.
+    pub resources: Vec<GenericResource>,
     /// What runs its tasks.
     pub runtime: Arc<dyn Runtime>,
     /// The replaceable parts of a manager.
@@ -90,6 +92,7 @@ impl NodeConfig {
             listen: None,
             advertise: None,
             labels: Labels::new(),
+            resources: Vec::new(),
             runtime,
             parts: Parts::default(),
         }

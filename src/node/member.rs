@@ -283,6 +283,7 @@ impl Node {
             Worker::builder(credentials.clone(), membership.managers.clone(), engine.executor)
                 .hostname(self.config.hostname.clone())
                 .labels(self.config.labels.clone())
+                .resources(self.config.resources.clone())
                 .state_dir(self.dir.path("tasks"))
                 .certificates(self.dir.path(CERTIFICATES))
                 .addr(host(&membership.advertise));

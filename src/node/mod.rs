@@ -213,6 +213,7 @@ impl LocalNode for Node {
             description.hostname.clone_from(hostname);
         }
         description.engine.labels.extend(self.config.labels.clone());
+        description.resources.generic.extend(self.config.resources.clone());
         description
     }
 

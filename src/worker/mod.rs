@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use swarm_core::executor::Executor;
-use swarm_core::model::Labels;
+use swarm_core::model::{GenericResource, Labels};
 use swarm_core::network::NetworkDriver;
 use swarm_core::time::SystemClock;
 use swarm_runtime::agent::{Agent, AgentError};
@@ -27,6 +27,7 @@ pub struct WorkerBuilder {
     addr: String,
     hostname: Option<String>,
     labels: Labels,
+    resources: Vec<GenericResource>,
 }
 
 /// A running worker.
@@ -54,6 +55,7 @@ impl Worker {
             addr: String::new(),
             hostname: None,
             labels: Labels::new(),
+            resources: Vec::new(),
         }
     }
 
@@ -123,6 +125,14 @@ impl WorkerBuilder {
         self
     }
 
+    /// Generic resources that services can reserve, beside the engine's own; see
+    /// [`parse_generic_resources`](swarm_core::model::parse_generic_resources).
+    #[must_use]
+    pub fn resources(mut self, resources: Vec<GenericResource>) -> Self {
+        self.resources = resources;
+        self
+    }
+
     /// Starts the agent. It works until [`Worker::stop`] or [`Worker::leave`].
     ///
     /// # Errors
@@ -137,6 +147,7 @@ impl WorkerBuilder {
                     description.hostname.clone_from(hostname);
                 }
                 description.engine.labels.extend(self.labels.clone());
+                description.resources.generic.extend(self.resources.clone());
                 description.tls_info = trusted.node().root().tls_info().unwrap_or_default();
             })
             .addr(self.addr)
