@@ -227,6 +227,43 @@ fn nothing_is_left_half_done() {
     assert_none("what is on main works", &broken);
 }
 
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn the_table_of_semantics_is_whole_and_names_what_exists() {
+    let table = fs::read_to_string(root().join("docs/semantics.md")).unwrap();
+    let sources: String = sources().into_iter().map(|(_, text)| text).collect();
+    let mut rows = BTreeSet::new();
+    let mut broken = Vec::new();
+    for line in table.lines() {
+        let cells: Vec<_> = line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
+        let &[row, _, state, _, shown] = &cells[..] else { continue };
+        if row == "#" {
+            continue;
+        }
+        rows.insert(row.to_owned());
+        if !["same", "different", "partly", "not yet"].contains(&state) {
+            broken.push(format!("{row}: what is {state:?}?"));
+        }
+        let (code, tests): (Vec<_>, Vec<_>) = quoted(shown).partition(|name| name.contains('/'));
+        let absent = code.iter().filter(|path| !root().join(path).is_file());
+        broken.extend(absent.map(|path| format!("{row}: there is no {path}")));
+        let unknown = tests.iter().filter(|test| !sources.contains(&format!("fn {test}(")));
+        broken.extend(unknown.map(|test| format!("{row}: there is no test {test}")));
+        if state == "same" && tests.is_empty() {
+            broken.push(format!("{row}: who says that it is the same?"));
+        }
+    }
+    for (letter, last) in [('L', 14), ('R', 8), ('D', 6), ('T', 8), ('S', 15), ('P', 9), ('C', 4)] {
+        let missing = (1..=last).map(|number| format!("{letter}{number}"));
+        broken.extend(missing.filter(|row| !rows.contains(row)).map(|row| format!("no row {row}")));
+    }
+    assert_none("docs/semantics.md is true", &broken);
+}
+
 #[test]
 fn the_size_rules_can_fail() {
     let body = "    let x = 1;\n".repeat(FUNCTION_LINES_MAX);
