@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use swarm_core::executor::Exit;
 use swarm_core::model::{NodeDescription, TaskId};
-use swarm_core::protocol::{AgentMessage, ManagerMessage};
+use swarm_core::protocol::{AgentMessage, Item, ManagerMessage};
 use swarm_core::time::Timestamp;
 use swarm_runtime::agent::Timing;
 use swarm_runtime::agent::state::{AgentState, Entry, Job, Todo, Work};
@@ -205,7 +205,11 @@ impl World {
                 agent.phase = Phase::Open { stream, period, beat_at: self.now + period };
                 agent.managers = self.indexes(&managers);
             }
-            ManagerMessage::Assignments(set) => {
+            ManagerMessage::Assignments(mut set) => {
+                if self.meddle.never_drops && set.applies_to.is_none() {
+                    let kept = self.hosts[index].journal.values();
+                    set.put.extend(kept.map(|record| Item::Task(record.task.clone())));
+                }
                 let local = self.hosts[index].local(self.now);
                 if let Err(gap) = agent.state.assign(set, local) {
                     self.covered("agent: a gap in the assignments opens a new session");

@@ -274,6 +274,9 @@ impl World {
         }
         let Some(manager) = &mut self.hosts[host].manager else { return };
         let by_snapshot = upto.saturating_sub(manager.replica.applied) > CATCH_UP;
+        if self.meddle.skips(&mut self.dice) {
+            manager.replica.applied = upto.min(manager.replica.applied + 1);
+        }
         manager.replica.apply_to(&self.log, upto, by_snapshot);
         if by_snapshot {
             self.covered("store: a follower is caught up by a snapshot");

@@ -96,6 +96,8 @@ pub struct Machine {
     pub(super) lies: u64,
     /// Nothing can be pulled.
     pub(super) offline: bool,
+    /// A bug that a test may plant: it says that it stopped what it did not.
+    pub(super) stops_nothing: bool,
     lives: u64,
 }
 
@@ -168,6 +170,7 @@ impl Machine {
                 return (Outcome::Started(started), ending);
             }
             Job::Wait => Outcome::Exited(self.exit_of(task)),
+            Job::Stop { .. } if self.stops_nothing => Outcome::Stopped(Ok(None)),
             Job::Stop { .. } => {
                 self.end(task, &Exit { code: 143, error: None });
                 Outcome::Stopped(Ok(self.exit_of(task).ok()))

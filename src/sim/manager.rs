@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use swarm_core::control::Controller;
 use swarm_core::id::IdSource;
-use swarm_core::model::{Node, NodeDescription, NodeId, TaskId, TaskStatus, Version};
+use swarm_core::model::{Node, NodeDescription, NodeId, SecretId, TaskId, TaskStatus, Version};
 use swarm_core::protocol::{AgentMessage, Item, ItemKey, ManagerMessage, SessionId};
 use swarm_core::store::{Batch, Change, CommitError, Epoch, Snapshot, Store as _, Watch};
 use swarm_core::time::Timestamp;
@@ -64,6 +64,12 @@ pub(super) struct Session {
     gathering: Option<Timestamp>,
 }
 
+impl Session {
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.tell_at.is_some_and(|at| at <= now) && self.gathering.is_none_or(|until| until <= now)
+    }
+}
+
 /// Who waits for a proposal's fate.
 pub(super) enum Reply {
     Plan,
@@ -117,11 +123,14 @@ impl World {
     pub(super) fn start_leading(&mut self, index: usize, epoch: Epoch) {
         let (now, seed) = (self.now, self.dice.below(u64::MAX));
         let local = self.hosts[index].local(now);
-        let planners = self.planners.clone();
+        let (planners, impatient) = (self.planners.clone(), self.meddle.impatient);
         let Some(manager) = &mut self.hosts[index].manager else { return };
         let store = manager.replica.store.clone();
         let view = store.snapshot();
         let pause = dispatcher::heartbeat(&view);
+        // A bug that a test may plant: the patience is nearly over when it begins.
+        let since =
+            if impatient { local.before(pause * 6 - Duration::from_secs(1)) } else { local };
         manager.leading = Some(Leading {
             epoch,
             controller: Controller::new(planners, epoch, &view),
@@ -130,7 +139,7 @@ impl World {
             plan_after: now,
             swept: local,
             ids: IdSource::seeded(seed),
-            dispatcher: Dispatcher::new(&view, local),
+            dispatcher: Dispatcher::new(&view, since),
             commits: store.watch(view.version()),
             sessions: BTreeMap::new(),
             reports: Vec::new(),
@@ -151,11 +160,13 @@ impl World {
         let Some(manager) = &mut host.manager else { return };
         let store = manager.replica.store.clone();
         let Some(mut leading) = manager.leading.take() else { return };
-        self.wake_sessions(&store.snapshot(), &mut leading, &store);
-        self.plan(index, &mut leading, &store);
-        self.write_reports(index, &mut leading, &store.snapshot());
-        self.expire(index, &mut leading, &store.snapshot());
-        self.tell(index, &mut leading, &store.snapshot());
+        // Nothing commits within a turn: proposals only set out.
+        let view = store.snapshot();
+        self.wake_sessions(&view, &mut leading, &store);
+        self.plan(index, &mut leading, &store, &view);
+        self.write_reports(index, &mut leading, &view);
+        self.expire(index, &mut leading, &view);
+        self.tell(&mut leading, &view);
         let host = &mut self.hosts[index];
         let wake = leading.wake_at(|local| host.clock.when(local, now));
         if let Some(manager) = &mut host.manager {
@@ -170,11 +181,11 @@ impl World {
         index: usize,
         leading: &mut Leading,
         store: &swarm_core::store::MemoryStore,
+        view: &Snapshot,
     ) {
         if leading.planning || self.now < leading.plan_after {
             return;
         }
-        let view = store.snapshot();
         loop {
             match leading.watch.try_next() {
                 Ok(Some(commit)) if self.meddle.loses(&mut self.dice) => drop(commit),
@@ -183,19 +194,20 @@ impl World {
                 Err(_) => {
                     self.covered("store: a watch lags and everything is looked at");
                     leading.watch = store.watch(view.version());
-                    leading.controller.sweep(&view);
+                    leading.controller.sweep(view);
                 }
             }
         }
         let local = self.hosts[index].local(self.now);
-        if local.since(leading.swept) >= SWEEP_EVERY || local < leading.swept {
-            leading.controller.sweep(&view);
+        let due = local.since(leading.swept) >= SWEEP_EVERY || local < leading.swept;
+        if due && self.meddle.lost_watch_events == 0 {
+            leading.controller.sweep(view);
             leading.swept = local;
         }
         if leading.controller.next_at().is_none_or(|at| at > local) {
             return;
         }
-        let step = leading.controller.step(&view, local, &mut leading.ids);
+        let step = leading.controller.step(view, local, &mut leading.ids);
         for reason in &step.reasons {
             self.note_of(index, format_args!("{:?}: {}", reason.key, reason.text));
         }
@@ -299,13 +311,14 @@ impl World {
     }
 
     /// Sends assignments where they are due.
-    fn tell(&mut self, index: usize, leading: &mut Leading, view: &Snapshot) {
+    fn tell(&mut self, leading: &mut Leading, view: &Snapshot) {
+        if !leading.sessions.values().any(|session| session.is_due(self.now)) {
+            return;
+        }
         let managers = self.managers(view);
         let mut removed = Vec::new();
         for (node, session) in &mut leading.sessions {
-            let due = session.tell_at.is_some_and(|at| at <= self.now)
-                && session.gathering.is_none_or(|until| until <= self.now);
-            if !due {
+            if !session.is_due(self.now) {
                 continue;
             }
             session.tell_at = None;
@@ -319,7 +332,12 @@ impl World {
                 self.send(session.stream, false, Message::Manager(message));
             }
             if let Some(draft) = session.told.assignments(view, *node) {
-                let items = items(view, &draft);
+                let mut items = items(view, &draft);
+                if self.meddle.secrets_for_all {
+                    items.extend(
+                        view.secrets.iter().filter_map(|secret| secret_item(view, secret.id)),
+                    );
+                }
                 let message = draft.message(items);
                 self.send(session.stream, false, Message::Manager(message));
                 session.gathering = Some(self.now + GATHER);
@@ -332,7 +350,6 @@ impl World {
                 self.send(session.stream, false, Message::Manager(refused));
             }
         }
-        let _ = index;
     }
 
     fn write_reports(&mut self, index: usize, leading: &mut Leading, view: &Snapshot) {
@@ -539,12 +556,14 @@ impl World {
 /// The items of a draft, with the bytes of secrets.
 fn items(view: &Snapshot, draft: &Draft<'_>) -> Vec<Item> {
     let item = |key: &ItemKey| match key {
-        ItemKey::Secret(id) => {
-            let spec = &view.secrets.get(*id)?.spec;
-            let (bytes, templating) = (spec.data.clone()?, spec.templating.clone());
-            Some(Item::Secret { id: *id, bytes, templating })
-        }
+        ItemKey::Secret(id) => secret_item(view, *id),
         key => draft.item(view, key),
     };
     draft.put.iter().filter_map(item).collect()
+}
+
+fn secret_item(view: &Snapshot, id: SecretId) -> Option<Item> {
+    let spec = &view.secrets.get(id)?.spec;
+    let (bytes, templating) = (spec.data.clone()?, spec.templating.clone());
+    Some(Item::Secret { id, bytes, templating })
 }

@@ -1,7 +1,7 @@
 //! Pure: bugs of the shells that a test plants, to see that the invariants find them.
 //!
 //! Bugs of planners need no switch: a test wraps a [`Planner`](swarm_core::control::Planner) that
-//! is shown a false view or whose plan is altered.
+//! is shown a false view or whose plan is altered. `examples/planted` does both.
 
 use super::dice::Dice;
 
@@ -10,12 +10,27 @@ use super::dice::Dice;
 pub struct Meddle {
     /// The store takes batches that were decided in another epoch.
     pub no_fence: bool,
-    /// Of a hundred commits, so many are not shown to the control loop.
+    /// Of a hundred commits, so many are not shown to the control loop, which then does not look at
+    /// everything once a minute either.
     pub lost_watch_events: u64,
+    /// A new leader expects every node within a second.
+    pub impatient: bool,
+    /// Executors say that they stopped what they did not.
+    pub stops_nothing: bool,
+    /// Of a hundred entries, followers skip so many.
+    pub skipped_entries: u64,
+    /// Every node is sent every secret.
+    pub secrets_for_all: bool,
+    /// Agents keep what is not in a complete set.
+    pub never_drops: bool,
 }
 
 impl Meddle {
     pub(super) fn loses(&self, dice: &mut Dice) -> bool {
         self.lost_watch_events > 0 && dice.percent(self.lost_watch_events)
+    }
+
+    pub(super) fn skips(&self, dice: &mut Dice) -> bool {
+        self.skipped_entries > 0 && dice.percent(self.skipped_entries)
     }
 }

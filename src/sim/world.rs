@@ -129,6 +129,9 @@ impl World {
     /// Plants a bug: see [`Meddle`].
     #[must_use]
     pub fn meddled(mut self, meddle: Meddle) -> Self {
+        for host in &mut self.hosts {
+            host.machine.stops_nothing = meddle.stops_nothing;
+        }
         self.meddle = meddle;
         self
     }
@@ -241,8 +244,8 @@ impl World {
     /// Every process looks again: something outside of it has changed.
     pub(super) fn touch_all(&mut self) {
         for host in 0..self.hosts.len() {
-            self.schedule(Duration::ZERO, Event::Wake(host, AGENT));
-            self.schedule(Duration::ZERO, Event::Wake(host, MANAGER));
+            self.wake(host, AGENT, Some(self.now));
+            self.wake(host, MANAGER, Some(self.now));
         }
     }
 
@@ -306,6 +309,8 @@ impl World {
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
+            // Another wake-up was planned before or after this one.
+            Event::Wake(host, process) if self.hosts[host].wakes[process] != Some(self.now) => {}
             Event::Wake(host, process) => {
                 self.hosts[host].wakes[process] = None;
                 match self.hosts[host].paused_until.filter(|until| *until > self.now) {

@@ -1,0 +1,345 @@
+//! The bugs: what orchestrators have got wrong, Swarm's own history among it.
+
+use std::sync::Arc;
+
+use swarm::core::control::{Ctx, Plan, Planner};
+use swarm::core::model::{
+    Availability, NodeState, Service, ServiceMode, Task, TaskState, UpdateConfig, UpdateOrder,
+};
+use swarm::core::store::{Change, Object, ObjectRef, Snapshot};
+use swarm::net::MemoryNetwork;
+use swarm::sched::place::SpreadScheduler;
+use swarm::sim::meddle::Meddle;
+
+use crate::liar::{Liar, Lie};
+
+/// A bug to plant.
+pub struct Bug {
+    /// What is wrong.
+    pub name: &'static str,
+    /// The planners that lie, by name.
+    liars: Vec<(&'static str, Lie)>,
+    /// What the shells do wrong.
+    pub meddle: Meddle,
+}
+
+impl Bug {
+    /// This library's planners with the bug in them.
+    pub fn planners(&self) -> Vec<Arc<dyn Planner>> {
+        let driver = Arc::new(MemoryNetwork::default());
+        let scheduler = Arc::<SpreadScheduler>::default();
+        let planners = swarm::sched::default_planners([driver as _], scheduler);
+        let lie = |inner: Arc<dyn Planner>| {
+            let lie = self.liars.iter().find(|(name, _)| *name == inner.name());
+            lie.map_or(inner.clone(), |(_, lie)| Arc::new(Liar { inner, lie: *lie }) as _)
+        };
+        planners.into_iter().map(lie).collect()
+    }
+}
+
+fn liar(name: &'static str, planners: &[&'static str], lie: Lie) -> Bug {
+    let liars = planners.iter().map(|planner| (*planner, lie)).collect();
+    Bug { name, liars, meddle: Meddle::default() }
+}
+
+fn meddle(name: &'static str, set: fn(&mut Meddle)) -> Bug {
+    let mut meddle = Meddle::default();
+    set(&mut meddle);
+    Bug { name, liars: Vec::new(), meddle }
+}
+
+/// All of them.
+pub fn all() -> Vec<Bug> {
+    let mut bugs = slots();
+    bugs.extend(restarts());
+    bugs.extend(updates());
+    bugs.extend(placement());
+    bugs.extend(addresses());
+    bugs.extend(removal());
+    bugs.extend(shells());
+    bugs
+}
+
+fn slots() -> Vec<Bug> {
+    vec![
+        liar("a slot is filled twice", &["replicated"], Lie::Plan(duplicate)),
+        liar(
+            "one replica too many",
+            &["replicated"],
+            Lie::Services(|service| replicas(service, 1)),
+        ),
+        liar(
+            "one replica too few",
+            &["replicated"],
+            Lie::Services(|service| replicas(service, -1)),
+        ),
+        liar("a global service runs twice on a node", &["global"], Lie::Plan(duplicate)),
+        liar(
+            "a job completes once too often",
+            &["jobs"],
+            Lie::Services(|service| job(service, 0, 1)),
+        ),
+        liar("a job runs one task too many at once", &["jobs"], Lie::Services(|s| job(s, 1, 0))),
+        liar(
+            "tasks of a node that is down are taken for running",
+            &["replicated", "global"],
+            Lie::Nodes(|node| node.status.state = NodeState::Ready),
+        ),
+        liar(
+            "a drained node keeps its tasks",
+            &["replicated", "global"],
+            Lie::Nodes(|node| node.spec.availability = Availability::Active),
+        ),
+    ]
+}
+
+fn restarts() -> Vec<Bug> {
+    vec![
+        liar("the restart delay is ignored", &["replicated", "global"], Lie::Plan(no_delay)),
+        liar(
+            "one restart attempt too many",
+            &["replicated", "global"],
+            Lie::Services(|service| {
+                let policy = &mut Arc::make_mut(&mut service.spec.task).restart_policy;
+                if let Some(most) = policy.as_mut().and_then(|policy| policy.max_attempts.as_mut())
+                {
+                    *most += u64::from(*most > 0);
+                }
+            }),
+        ),
+        liar(
+            "restart attempts are forgotten",
+            &["replicated", "global"],
+            Lie::Plan(|_, plan, _| created(plan, |task| task.restarts.clear())),
+        ),
+        liar(
+            "a task that completed is restarted on failure only",
+            &["replicated"],
+            Lie::Tasks(|task| {
+                if task.status.state == TaskState::Failed {
+                    task.status.state = TaskState::Complete;
+                }
+            }),
+        ),
+    ]
+}
+
+fn updates() -> Vec<Bug> {
+    vec![
+        liar(
+            "an update changes one slot too many at once",
+            &["update"],
+            Lie::Services(|service| {
+                config(service, |c| c.parallelism += u64::from(c.parallelism > 0))
+            }),
+        ),
+        liar(
+            "an update starts first where it shall stop first",
+            &["update"],
+            Lie::Services(|service| config(service, |c| c.order = Some(UpdateOrder::StartFirst))),
+        ),
+        liar(
+            "an update goes on after it failed",
+            &["update"],
+            Lie::Services(|service| config(service, |config| config.max_failure_ratio = 1.0)),
+        ),
+        liar(
+            "an update never looks at slots again",
+            &["update"],
+            Lie::Plan(|_, plan, _| plan.changes.clear()),
+        ),
+        liar(
+            "a replacement starts before its predecessor has stopped",
+            &["update", "replicated"],
+            Lie::Plan(|_, plan, _| {
+                created(plan, |task| {
+                    task.desired_state = TaskState::Running;
+                    task.start_after = None;
+                    task.start_after_stop_of = None;
+                });
+            }),
+        ),
+    ]
+}
+
+fn placement() -> Vec<Bug> {
+    vec![
+        liar(
+            "constraints are not looked at",
+            &["place"],
+            Lie::Tasks(|task| {
+                if let Some(placement) = &mut Arc::make_mut(&mut task.spec).placement {
+                    placement.constraints.clear();
+                }
+            }),
+        ),
+        liar(
+            "reservations are not looked at",
+            &["place"],
+            Lie::Tasks(|task| Arc::make_mut(&mut task.spec).resources = None),
+        ),
+        liar(
+            "the most replicas on a node are one more",
+            &["place"],
+            Lie::Tasks(|task| {
+                if let Some(placement) = &mut Arc::make_mut(&mut task.spec).placement {
+                    placement.max_replicas += u64::from(placement.max_replicas > 0);
+                }
+            }),
+        ),
+        liar(
+            "nodes that are down get tasks",
+            &["place"],
+            Lie::Nodes(|node| node.status.state = NodeState::Ready),
+        ),
+        liar(
+            "drained nodes get tasks",
+            &["place"],
+            Lie::Nodes(|node| node.spec.availability = Availability::Active),
+        ),
+        liar(
+            "labels that change move nothing",
+            &["enforce"],
+            Lie::Plan(|_, plan, _| plan.changes.clear()),
+        ),
+        liar("nothing is ever placed", &["place"], Lie::Plan(|_, plan, _| plan.changes.clear())),
+    ]
+}
+
+fn addresses() -> Vec<Bug> {
+    vec![
+        liar(
+            "addresses of tasks that shall stop are free at once",
+            &["allocate"],
+            Lie::Tasks(|task| {
+                if task.desired_state > TaskState::Complete {
+                    task.networks.clear();
+                }
+            }),
+        ),
+        liar(
+            "a new leader forgets virtual addresses",
+            &["allocate"],
+            Lie::Services(|service| {
+                if let Some(endpoint) = &mut service.endpoint {
+                    Arc::make_mut(endpoint).virtual_ips.clear();
+                }
+            }),
+        ),
+        liar(
+            "a new leader forgets published ports",
+            &["allocate"],
+            Lie::Services(|service| {
+                if let Some(endpoint) = &mut service.endpoint {
+                    Arc::make_mut(endpoint).ports.clear();
+                }
+            }),
+        ),
+        liar("every task gets the same address", &["allocate"], Lie::Plan(one_address)),
+    ]
+}
+
+fn removal() -> Vec<Bug> {
+    vec![
+        liar("tasks are erased while they run", &["reap"], Lie::Plan(erase_at_once)),
+        liar(
+            "services are erased before their tasks",
+            &["reap"],
+            Lie::Plan(|view, plan, _| {
+                let marked = view.services.iter().filter(|service| service.pending_delete);
+                plan.changes = marked.map(|service| Change::remove(service.id)).collect();
+            }),
+        ),
+        liar(
+            "history grows for ever",
+            &["reap"],
+            Lie::Plan(|view, plan, _| keep_history(view, plan)),
+        ),
+        liar("nothing is ever erased", &["reap"], Lie::Plan(|_, plan, _| plan.changes.clear())),
+    ]
+}
+
+fn shells() -> Vec<Bug> {
+    vec![
+        meddle("a stale epoch can commit", |meddle| meddle.no_fence = true),
+        meddle("events of the watch are lost", |meddle| meddle.lost_watch_events = 30),
+        meddle("a new leader has no patience with nodes", |meddle| meddle.impatient = true),
+        meddle("an executor says stopped before it is", |meddle| meddle.stops_nothing = true),
+        meddle("a replica skips an entry", |meddle| meddle.skipped_entries = 2),
+        meddle("every node gets every secret", |meddle| meddle.secrets_for_all = true),
+        meddle("agents ignore what a complete set does not list", |meddle| {
+            meddle.never_drops = true
+        }),
+    ]
+}
+
+fn replicas(service: &mut Service, by: i64) {
+    if let ServiceMode::Replicated(mode) = &mut service.spec.mode {
+        mode.replicas = mode.replicas.map(|count| count.saturating_add_signed(by));
+    }
+}
+
+fn job(service: &mut Service, at_once: u64, in_all: u64) {
+    if let ServiceMode::ReplicatedJob(mode) = &mut service.spec.mode {
+        mode.max_concurrent = mode.max_concurrent.map(|count| count + at_once);
+        mode.total_completions = mode.total_completions.map(|count| count + in_all);
+    }
+}
+
+fn config(service: &mut Service, edit: fn(&mut UpdateConfig)) {
+    edit(service.spec.update_config.get_or_insert_default());
+    edit(service.spec.rollback_config.get_or_insert_default());
+}
+
+fn created(plan: &mut Plan, edit: fn(&mut Task)) {
+    for change in &mut plan.changes {
+        if let Change::Create(Object::Task(task)) = change {
+            edit(Arc::make_mut(task));
+        }
+    }
+}
+
+fn duplicate(_: &Snapshot, plan: &mut Plan, ctx: &mut Ctx<'_>) {
+    let twice: Vec<Change> = plan
+        .changes
+        .iter()
+        .filter_map(|change| match change {
+            Change::Create(Object::Task(task)) => {
+                Some(Change::create(Task { id: ctx.ids.next(), ..Task::clone(task) }))
+            }
+            _ => None,
+        })
+        .collect();
+    plan.changes.extend(twice);
+}
+
+fn no_delay(_: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {
+    created(plan, |task| task.start_after = None);
+}
+
+fn one_address(_: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {
+    for change in &mut plan.changes {
+        if let Change::Update(Object::Task(task)) = change {
+            for place in &mut Arc::make_mut(task).networks {
+                if let Some(address) = place.addresses.first_mut() {
+                    *address = "10.0.1.200/24".to_owned();
+                }
+            }
+        }
+    }
+}
+
+fn erase_at_once(view: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {
+    let removed = view.tasks_desired(TaskState::Remove);
+    plan.changes = removed.map(|task| Change::remove(task.id)).collect();
+}
+
+/// Only what shall be removed is, and nothing for being old.
+fn keep_history(view: &Snapshot, plan: &mut Plan) {
+    plan.changes.retain(|change| match change {
+        Change::Remove(ObjectRef::Task(id), _) => {
+            view.tasks.get(*id).is_none_or(|task| task.desired_state == TaskState::Remove)
+        }
+        _ => true,
+    });
+}
