@@ -14,18 +14,18 @@ use swarm::sim::meddle::Meddle;
 use crate::liar::{Liar, Lie};
 
 /// A bug to plant.
-pub struct Bug {
+pub(crate) struct Bug {
     /// What is wrong.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// The planners that lie, by name.
     liars: Vec<(&'static str, Lie)>,
     /// What the shells do wrong.
-    pub meddle: Meddle,
+    pub(crate) meddle: Meddle,
 }
 
 impl Bug {
     /// This library's planners with the bug in them.
-    pub fn planners(&self) -> Vec<Arc<dyn Planner>> {
+    pub(crate) fn planners(&self) -> Vec<Arc<dyn Planner>> {
         let driver = Arc::new(MemoryNetwork::default());
         let scheduler = Arc::<SpreadScheduler>::default();
         let planners = swarm::sched::default_planners([driver as _], scheduler);
@@ -49,7 +49,7 @@ fn meddle(name: &'static str, set: fn(&mut Meddle)) -> Bug {
 }
 
 /// All of them.
-pub fn all() -> Vec<Bug> {
+pub(crate) fn all() -> Vec<Bug> {
     let mut bugs = slots();
     bugs.extend(restarts());
     bugs.extend(updates());

@@ -9,7 +9,7 @@ use swarm::core::time::Timestamp;
 
 /// What is wrong.
 #[derive(Clone, Copy)]
-pub enum Lie {
+pub(crate) enum Lie {
     /// The planner sees services that are not so.
     Services(fn(&mut Service)),
     /// The planner sees tasks that are not so.
@@ -18,14 +18,12 @@ pub enum Lie {
     Nodes(fn(&mut Node)),
     /// The plan is altered.
     Plan(fn(&Snapshot, &mut Plan, &mut Ctx<'_>)),
-    /// Events do not reach the planner.
-    Deaf(fn(&Event) -> bool),
 }
 
 /// A planner around another one.
-pub struct Liar {
-    pub inner: Arc<dyn Planner>,
-    pub lie: Lie,
+pub(crate) struct Liar {
+    pub(crate) inner: Arc<dyn Planner>,
+    pub(crate) lie: Lie,
 }
 
 impl Planner for Liar {
@@ -34,10 +32,7 @@ impl Planner for Liar {
     }
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
-        match self.lie {
-            Lie::Deaf(to) if to(event) => {}
-            _ => self.inner.dirty(event, keys),
-        }
+        self.inner.dirty(event, keys);
     }
 
     fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
@@ -64,7 +59,7 @@ fn shown(lie: Lie, view: &Snapshot) -> Snapshot {
         Lie::Services(edit) => edited(view.services.iter(), edit),
         Lie::Tasks(edit) => edited(view.tasks.iter(), edit),
         Lie::Nodes(edit) => edited(view.nodes.iter(), edit),
-        Lie::Plan(_) | Lie::Deaf(_) => Vec::new(),
+        Lie::Plan(_) => Vec::new(),
     };
     for object in objects {
         // A lie that the store itself would refuse is not told.

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use swarm_core::model::{
     Availability, EndpointSpec, FailureAction, NetworkAttachmentConfig, Placement,
-    PlacementPreference, PortConfig, PublishMode, ReplicatedMode, ResourceRequirements,
-    RestartCondition, RestartPolicy, SecretReference, ServiceMode, ServiceSpec, SpreadOver,
-    TaskSpec, UpdateConfig, UpdateOrder,
+    PlacementPreference, PortConfig, PublishMode, ReplicatedJobMode, ReplicatedMode,
+    ResourceRequirements, RestartCondition, RestartPolicy, SecretReference, ServiceMode,
+    ServiceSpec, SpreadOver, TaskSpec, UpdateConfig, UpdateOrder,
 };
 use swarm_core::time::Nanos;
 
@@ -111,7 +111,10 @@ impl Drawing {
             }
         }
         let services = self.dice.between(1, size.services.max(1) as u64);
-        let names: Vec<String> = (1..=services).map(|number| format!("s{number}")).collect();
+        // Which of them there are differs from seed to seed, and so does the mixture of modes.
+        let first = self.dice.below(10);
+        let names: Vec<String> =
+            (first..first + services).map(|number| format!("s{number}")).collect();
         for name in &names {
             let spec = self.service(name);
             let at = if self.dice.percent(70) { begin * 2 } else { self.some_time() };
@@ -211,23 +214,37 @@ impl Drawing {
             reservations.nano_cpus = *self.dice.pick(&[0, 500_000_000, 2_000_000_000]);
             reservations.memory_bytes = *self.dice.pick(&[0, 64 << 20, 3 << 30]);
         }
-        // Names decide modes, so that a service that is changed keeps its own.
-        let global = name.len() % 2 == 1 && name.ends_with(['3', '7']);
-        let mode = match global {
-            true => ServiceMode::Global(Default::default()),
-            false => ServiceMode::Replicated(ReplicatedMode {
-                replicas: Some(self.dice.below(7)),
-                ..ReplicatedMode::default()
-            }),
-        };
+        let mode = self.mode(name);
+        let job = mode.is_job();
+        if job {
+            let image = *self.dice.pick(&["done", "done", "tries", "crash", "steady"]);
+            task.container.get_or_insert_default().image = format!("{image}:1");
+        }
         ServiceSpec {
             name: name.to_owned(),
             task: Arc::new(task),
             mode,
-            update_config: self.update(),
-            rollback_config: self.update(),
+            update_config: self.update().filter(|_| !job),
+            rollback_config: self.update().filter(|_| !job),
             endpoint: self.endpoint(),
             ..ServiceSpec::default()
+        }
+    }
+
+    /// Names decide modes, so that a service that is changed keeps its own.
+    fn mode(&mut self, name: &str) -> ServiceMode {
+        match name.bytes().last() {
+            Some(b'3' | b'7') => ServiceMode::Global(Default::default()),
+            Some(b'5') => ServiceMode::ReplicatedJob(ReplicatedJobMode {
+                max_concurrent: self.dice.percent(70).then(|| self.dice.between(1, 3)),
+                total_completions: self.dice.percent(70).then(|| self.dice.below(7)),
+                ..ReplicatedJobMode::default()
+            }),
+            Some(b'9') => ServiceMode::GlobalJob(Default::default()),
+            _ => ServiceMode::Replicated(ReplicatedMode {
+                replicas: Some(self.dice.below(7)),
+                ..ReplicatedMode::default()
+            }),
         }
     }
 
