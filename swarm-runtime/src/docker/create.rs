@@ -9,12 +9,11 @@ use bollard::models::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use swarm_core::executor::{Assignment, ExecError};
 use swarm_core::model::{ContainerSpec, Labels, ResourceRequirements, Task, defaults};
 
 use super::secrets::FileMount;
-use super::{DockerConfig, OWNER_LABEL, TASK_LABEL, ports};
+use super::{DockerConfig, OWNER_LABEL, TASK_LABEL, ports, security};
 
 /// The label with a task's published ports, for an agent that adopts the container.
 pub(super) const PORTS_LABEL: &str = "swarm.ports";
@@ -34,7 +33,8 @@ pub(super) fn request(
         ExecError::rejected(format!("a task of runtime {runtime:?} has no container to run"))
     })?;
     let bindings = ports::bindings(task, config.advertise);
-    let mut host = host_config(task, spec)?;
+    let security = security::options(spec.extra.get("Privileges"), &assignment.configs)?;
+    let mut host = host_config(task, spec, &security)?;
     host.network_mode = network_mode(assignment);
     let binds = files.iter().map(|file| Mount {
         typ: Some(MountType::BIND),
@@ -106,7 +106,11 @@ fn network_mode(assignment: &Assignment) -> Option<String> {
         .next()
 }
 
-fn host_config(task: &Task, spec: &ContainerSpec) -> Result<HostConfig, ExecError> {
+fn host_config(
+    task: &Task,
+    spec: &ContainerSpec,
+    security: &[String],
+) -> Result<HostConfig, ExecError> {
     let dns = spec.dns_config.clone().unwrap_or_default();
     let mounts = spec.mounts.iter().map(|mount| same("Mounts", mount));
     let isolation = match spec.isolation.as_str() {
@@ -128,7 +132,7 @@ fn host_config(task: &Task, spec: &ContainerSpec) -> Result<HostConfig, ExecErro
         dns_search: some(&dns.search),
         dns_options: some(&dns.options),
         extra_hosts: some(&extra_hosts(&spec.hosts)),
-        security_opt: some(&security(spec.extra.get("Privileges"))),
+        security_opt: some(security),
         ulimits: (!spec.ulimits.is_empty()).then(|| ulimits(spec)),
         log_config: task.spec.log_driver.as_ref().filter(|log| !log.name.is_empty()).map(|log| {
             HostConfigLogConfig { typ: Some(log.name.clone()), config: map(&log.options) }
@@ -183,34 +187,6 @@ fn extra_hosts(hosts: &[String]) -> Vec<String> {
         words.map(move |name| format!("{name}:{address}")).collect::<Vec<_>>()
     };
     hosts.iter().flat_map(line).collect()
-}
-
-/// The security options of `Privileges`, which the model passes through unread.
-fn security(privileges: Option<&Value>) -> Vec<String> {
-    let at = |path: &str| privileges.and_then(|privileges| privileges.pointer(path));
-    let word = |path| at(path).and_then(Value::as_str).filter(|word| !word.is_empty());
-    let mut options = Vec::new();
-    if at("/SELinuxContext/Disable") == Some(&Value::Bool(true)) {
-        options.push("label=disable".to_owned());
-    }
-    for (path, key) in [
-        ("/SELinuxContext/User", "user"),
-        ("/SELinuxContext/Role", "role"),
-        ("/SELinuxContext/Type", "type"),
-        ("/SELinuxContext/Level", "level"),
-    ] {
-        options.extend(word(path).map(|value| format!("label={key}:{value}")));
-    }
-    if at("/NoNewPrivileges") == Some(&Value::Bool(true)) {
-        options.push("no-new-privileges=true".to_owned());
-    }
-    if word("/AppArmor/Mode") == Some("disabled") {
-        options.push("apparmor=unconfined".to_owned());
-    }
-    if word("/Seccomp/Mode") == Some("unconfined") {
-        options.push("seccomp=unconfined".to_owned());
-    }
-    options
 }
 
 /// One of our objects as the client library's: both have Docker's JSON.

@@ -11,6 +11,7 @@
 //! | `ports` | published ports, and what became of them |
 //! | `image` | pulls, with the client's credentials |
 //! | `secrets` | secrets and configs as files in memory |
+//! | `security` | privileges as security options |
 //! | `start` | start, health, end |
 //! | `logs` | output, line by line |
 //! | `inventory` | finds containers by task, tells how they ended, removes them |
@@ -25,6 +26,7 @@ mod inventory;
 mod logs;
 mod ports;
 mod secrets;
+mod security;
 mod start;
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use swarm_core::executor::{Executor as _, LogOptions};
 use swarm_core::model::{
-    ConfigReference, DnsConfig, Driver, FileTarget, Healthcheck, Labels, Limits, Mount, MountType,
-    PortConfig, PublishMode, ResourceRequirements, SecretBytes, SecretReference, TmpfsOptions,
-    Ulimit, VolumeOptions,
+    Blob, ConfigReference, DnsConfig, Driver, FileTarget, Healthcheck, Labels, Limits, Mount,
+    MountType, PortConfig, PublishMode, ResourceRequirements, SecretBytes, SecretReference,
+    TmpfsOptions, Ulimit, VolumeOptions,
 };
 use swarm_core::time::Nanos;
 use tokio::io::AsyncReadExt as _;
@@ -297,4 +297,18 @@ async fn a_job_with_a_health_check_that_ends_first_tells_its_code() {
     assert_eq!(error.exit_code, Some(3), "{error}");
     assert!(error.message.contains("non-zero exit (3)"), "{error}");
     node.executor.remove(task.task.id).await.expect("removed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seccomp_profile_of_ones_own_holds() {
+    let Some(node) = Node::open().await else { return };
+    let profile = r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[
+        {"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}"#;
+    let privileges = serde_json::json!({
+        "Seccomp": {"Mode": "custom", "Profile": Blob(profile.as_bytes().into())},
+    });
+    let mut spec = shell("mkdir /tmp/x 2>/dev/null && echo made; touch /tmp/y && echo touched");
+    spec.extra.insert("Privileges".to_owned(), privileges);
+    let (_, output) = node.run(&node.task(spec, Vec::new())).await;
+    assert_eq!(output, "touched\n");
 }
