@@ -25,7 +25,8 @@ pub struct RaftConfig {
     /// Silence after which a follower asks to be elected: between this, 1 s, and twice this.
     /// (SwarmKit: 10 s.) Pre-vote keeps slow members from disturbing a leader that is well.
     pub election: Duration,
-    /// Entries between two snapshots: 10 000, as SwarmKit.
+    /// Entries between two snapshots where the cluster's settings do not say (`docker swarm update
+    /// --snapshot-interval`, which counts at once): 10 000, as SwarmKit.
     pub snapshot_entries: u64,
     /// Bytes of entries after which a snapshot is due whatever their number: 16 MiB, or the size
     /// of the last snapshot where that is more. The log is kept in memory between two snapshots,
@@ -75,7 +76,8 @@ impl RaftConfig {
             // A leader that restarts is elected anew, so that its epoch is a new one: what it
             // decided before is fenced.
             enable_leader_restore: Some(false),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
+            // The state machine says when: it knows the cluster's settings and the log's size.
+            snapshot_policy: SnapshotPolicy::Never,
             max_in_snapshot_log_to_keep: self.keep_entries,
             replication_lag_threshold: 2 * self.snapshot_entries,
             // Entries may have 1.5 MiB each; a message must stay of a modest size.

@@ -21,6 +21,10 @@ pub(crate) struct Machine {
     snapshots: Arc<Snapshots>,
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// Entries since the last snapshot was begun.
+    entries: u64,
+    /// How many are a reason for the next one, if the cluster's settings do not say.
+    max_entries: u64,
     /// Bytes of entries since the last snapshot was begun.
     bytes: u64,
     /// Beyond which `snapshot_due` is notified, or beyond the size of the last snapshot where that
@@ -34,11 +38,27 @@ impl Machine {
     pub(crate) fn new(
         state: Arc<MemoryStore>,
         snapshots: Arc<Snapshots>,
-        max_bytes: u64,
+        (max_entries, max_bytes): (u64, u64),
         snapshot_due: Arc<Notify>,
     ) -> Self {
-        let membership = StoredMembership::default();
-        Self { state, snapshots, applied: None, membership, bytes: 0, max_bytes, snapshot_due }
+        Self {
+            state,
+            snapshots,
+            applied: None,
+            membership: StoredMembership::default(),
+            entries: 0,
+            max_entries,
+            bytes: 0,
+            max_bytes,
+            snapshot_due,
+        }
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        let view = self.state.snapshot();
+        let settings = view.cluster().map(|cluster| cluster.spec.raft.snapshot_interval);
+        let max_entries = settings.filter(|entries| *entries > 0).unwrap_or(self.max_entries);
+        self.entries >= max_entries || self.bytes > self.max_bytes.max(self.snapshots.bytes())
     }
 
     fn apply_entry(&mut self, entry: Entry) -> Outcome {
@@ -50,15 +70,13 @@ impl Machine {
                 let apply = |batch| apply_batch(&self.state, term, batch);
                 outcome.results = proposal.batches.iter().map(apply).collect();
                 self.bytes += proposal.encoded.len() as u64;
-                if self.bytes > self.max_bytes.max(self.snapshots.bytes()) {
-                    self.snapshot_due.notify_one();
-                }
             }
             Payload::Membership(membership) => {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership);
             }
         }
         self.applied = Some(entry.log_id);
+        self.entries += 1;
         outcome
     }
 }
@@ -93,11 +111,14 @@ impl RaftStateMachine<Types> for Machine {
                 responder.send(outcome);
             }
         }
+        if self.is_snapshot_due() {
+            self.snapshot_due.notify_one();
+        }
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        self.bytes = 0;
+        (self.entries, self.bytes) = (0, 0);
         let meta =
             SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         let image = Image { meta, state: self.state.snapshot() };
@@ -118,7 +139,7 @@ impl RaftStateMachine<Types> for Machine {
         self.state.restore(snapshot);
         self.applied = meta.last_log_id;
         self.membership = meta.last_membership.clone();
-        self.bytes = 0;
+        (self.entries, self.bytes) = (0, 0);
         Ok(())
     }
 

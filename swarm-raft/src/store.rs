@@ -68,9 +68,9 @@ impl RaftStore {
         let (log, snapshots) = opened.map_err(|error| OpenError::Raft(error.to_string()))??;
 
         let (state, snapshot_due) = (Arc::<MemoryStore>::default(), Arc::<Notify>::default());
-        let max_bytes = config.snapshot_bytes;
+        let due_after = (config.snapshot_entries, config.snapshot_bytes);
         let machine =
-            Machine::new(state.clone(), snapshots.clone(), max_bytes, snapshot_due.clone());
+            Machine::new(state.clone(), snapshots.clone(), due_after, snapshot_due.clone());
         let network = Network { raft_id: config.raft_id, link: link.clone() };
         let raft = Raft::new(config.raft_id, settings, network, log.clone(), machine).await;
         let raft = raft.map_err(|error| OpenError::Raft(error.to_string()))?;
@@ -292,7 +292,7 @@ fn leadership(metrics: &openraft::RaftMetrics<Types>) -> Leadership {
     }
 }
 
-/// Takes a snapshot when the log has grown by many bytes.
+/// Takes a snapshot when the log has grown by many entries or bytes.
 async fn take_snapshots(raft: Raft, due: Arc<Notify>) {
     loop {
         due.notified().await;

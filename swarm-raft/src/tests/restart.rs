@@ -4,10 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use swarm_core::id::IdSource;
-use swarm_core::model::Version;
-use swarm_core::store::{Leadership, Store as _};
+use swarm_core::model::{Cluster, Version};
+use swarm_core::store::{Batch, Change, Leadership, Store as _};
 
-use super::{config, create, leads, names, open, secret};
+use super::{NOW, config, create, leads, names, open, secret};
 use crate::{MemberError, NoPeers, OpenError, RaftStore};
 
 #[tokio::test]
@@ -117,6 +117,29 @@ async fn a_snapshot_takes_the_place_of_the_log() {
     assert!(store.snapshot().objects().eq(before), "snapshot and log must give the same state");
     assert_eq!(store.snapshot().version(), Version(200));
     assert_eq!(store.commit(create(&mut ids, "next")).await, Ok(Version(201)));
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_clusters_settings_say_how_often_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = config(dir.path());
+    settings.keep_entries = 1;
+    let mut ids = IdSource::seeded(1);
+    let store = open(settings).await;
+    let mut cluster = Cluster { id: ids.next(), ..Default::default() };
+    cluster.spec.raft.snapshot_interval = 1_000;
+    store.commit(Batch::new(NOW, vec![Change::create(cluster.clone())])).await.unwrap();
+    for number in 0..30 {
+        store.commit(create(&mut ids, &format!("a{number}"))).await.unwrap();
+    }
+    assert_eq!(store.status().snapshot_index, None, "the interval is long");
+    let mut cluster = Cluster::clone(store.snapshot().clusters.get(cluster.id).unwrap());
+    cluster.spec.raft.snapshot_interval = 10;
+    store.commit(Batch::new(NOW, vec![Change::update(cluster)])).await.unwrap();
+    while store.status().snapshot_index.is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     store.shutdown().await;
 }
 
