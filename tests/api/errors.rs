@@ -282,3 +282,106 @@ async fn ports_for_everybody_need_the_ingress_network() {
     refused(&api, &[("POST", "/services/create", &ports("x", "ingress"), 400, text)]).await;
     api.create("services", ports("y", "host")).await;
 }
+
+#[tokio::test]
+async fn references_must_lead_somewhere_and_keep_what_they_name() {
+    let api = Api::still().await;
+    let secret = api.create("secrets", r#"{"Name":"s1","Data":"eA=="}"#).await;
+    let config = api.create("configs", r#"{"Name":"c1","Data":"eA=="}"#).await;
+    let uses = |name: &str, kind: &str, references: &[(&str, &str)]| {
+        let one = |(n, (id, name)): (usize, &(&str, &str))| {
+            let file = format!(r#"{{"Name":"f{n}","UID":"0","GID":"0","Mode":292}}"#);
+            format!(r#"{{"{kind}ID":"{id}","{kind}Name":"{name}","File":{file}}}"#)
+        };
+        let all: Vec<_> = references.iter().enumerate().map(one).collect();
+        let container = format!(r#"{{"Image":"a","{kind}s":[{}]}}"#, all.join(","));
+        format!(r#"{{"Name":"{name}","TaskTemplate":{{"ContainerSpec":{container}}}}}"#)
+    };
+    let nobody = "1111111111111111111111111";
+    let create = "/services/create";
+    let invalid = |text: &str| format!("rpc error: code = InvalidArgument desc = {text}");
+    refused(
+        &api,
+        &[
+            (
+                "POST",
+                create,
+                &uses("a", "Secret", &[(nobody, "x")]),
+                400,
+                &invalid("secret not found: x"),
+            ),
+            (
+                "POST",
+                create,
+                &uses("a", "Secret", &[(nobody, "x"), (nobody, "y")]),
+                400,
+                &invalid("secrets not found: x, y"),
+            ),
+            (
+                "POST",
+                create,
+                &uses("a", "Secret", &[(&secret, "other")]),
+                400,
+                &invalid("secret not found: other"),
+            ),
+            (
+                "POST",
+                create,
+                &uses("a", "Config", &[(&secret, "s1")]),
+                400,
+                &invalid("config not found: s1"),
+            ),
+        ],
+    )
+    .await;
+    for name in ["one", "two"] {
+        api.create("services", uses(name, "Secret", &[(&secret, "s1")])).await;
+    }
+    api.create("services", uses("three", "Config", &[(&config, "c1")])).await;
+    refused(
+        &api,
+        &[
+            (
+                "DELETE",
+                "/secrets/s1",
+                "",
+                400,
+                &invalid("secret 's1' is in use by the following services: one, two"),
+            ),
+            (
+                "DELETE",
+                "/configs/c1",
+                "",
+                400,
+                &invalid("config 'c1' is in use by the following service: three"),
+            ),
+        ],
+    )
+    .await;
+    assert_eq!(api.call("DELETE", "/services/three", "").await.status, 200);
+    assert_eq!(api.call("DELETE", "/configs/c1", "").await.status, 204);
+}
+
+#[tokio::test]
+async fn a_bad_specification_is_told_before_a_stale_version() {
+    let api = Api::still().await;
+    let id = api.create("services", service("web", "")).await;
+    let path = format!("/services/{id}/update?version=999");
+    let bad = r#"{"Name":"web","TaskTemplate":{"ContainerSpec":{"Image":""}}}"#;
+    let text =
+        "rpc error: code = InvalidArgument desc = ContainerSpec: image reference must be provided";
+    refused(
+        &api,
+        &[
+            ("POST", &path, bad, 400, text),
+            (
+                "POST",
+                &path,
+                &service("other", ""),
+                501,
+                "rpc error: code = Unimplemented desc = renaming services is not supported",
+            ),
+        ],
+    )
+    .await;
+}
