@@ -61,7 +61,8 @@ impl Machine {
         self.entries >= max_entries || self.bytes > self.max_bytes.max(self.snapshots.bytes())
     }
 
-    fn apply_entry(&mut self, entry: Entry) -> Outcome {
+    /// Applies one entry. An error means that the state contradicts itself, and stops the store.
+    fn apply_entry(&mut self, entry: Entry) -> io::Result<Outcome> {
         let mut outcome = Outcome::default();
         match entry.payload {
             Payload::Blank => {}
@@ -69,6 +70,9 @@ impl Machine {
                 let term = term(&entry.log_id);
                 let apply = |batch| apply_batch(&self.state, term, batch);
                 outcome.results = proposal.batches.iter().map(apply).collect();
+                if let Some(wrong) = outcome.results.iter().find_map(wrong) {
+                    return Err(io::Error::other(wrong.to_owned()));
+                }
                 self.bytes += proposal.encoded.len() as u64;
             }
             Payload::Membership(membership) => {
@@ -77,7 +81,15 @@ impl Machine {
         }
         self.applied = Some(entry.log_id);
         self.entries += 1;
-        outcome
+        Ok(outcome)
+    }
+}
+
+/// What the state machine says when it finds its state wrong.
+fn wrong(result: &Result<Version, CommitError>) -> Option<&str> {
+    match result {
+        Err(CommitError::Stopped(wrong)) => Some(wrong),
+        _ => None,
     }
 }
 
@@ -106,7 +118,7 @@ impl RaftStateMachine<Types> for Machine {
     {
         while let Some(entry) = entries.next().await {
             let (entry, responder) = entry?;
-            let outcome = self.apply_entry(entry);
+            let outcome = self.apply_entry(entry)?;
             if let Some(responder) = responder {
                 responder.send(outcome);
             }

@@ -56,6 +56,8 @@ impl MemoryStore {
             events.extend(state.apply(change.clone(), stamp)?);
         }
         state.set_version(version);
+        super::audit(version, &events, &state)
+            .map_err(|wrong| CommitError::Stopped(wrong.to_string()))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.history.push(Commit { version, events });
         Ok(version)

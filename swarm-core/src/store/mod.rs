@@ -25,6 +25,7 @@
 //! 6. **Fenced.** A batch with an epoch commits only while the store leads in that very epoch.
 //! 7. **Names are unique** per kind, among objects that are not marked for removal.
 
+mod audit;
 mod batch;
 mod index;
 mod memory;
@@ -35,6 +36,7 @@ mod watch;
 
 use async_trait::async_trait;
 
+pub use audit::{Wrong, audit};
 pub use batch::{Batch, Change, Event, Object, ObjectRef};
 pub use index::Kind;
 pub use memory::MemoryStore;

@@ -271,6 +271,15 @@ impl Snapshot {
         snapshot
     }
 
+    /// Whether a task is listed under its service and its node, and among those that no agent has
+    /// been told of if it is one of them.
+    pub(super) fn is_indexed(&self, task: &Task) -> bool {
+        let waits = task.status.state < TaskState::Assigned;
+        waits == self.tasks_unassigned.contains(&(task.service_id, task.id))
+            && self.tasks_by_service.contains(&(task.service_id, task.id))
+            && task.node_id.is_none_or(|node| self.tasks_by_node.contains(&(node, task.id)))
+    }
+
     /// Writes a decision to a planner's own copy, so that what is decided next sees it. Revisions
     /// stay what they were read at, so the change can be committed as it is.
     ///
