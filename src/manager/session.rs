@@ -53,6 +53,8 @@ pub struct Sessions {
 
 /// What exists while this manager leads.
 struct Leading {
+    /// What is decided here counts in this epoch alone.
+    epoch: Epoch,
     dispatcher: Dispatcher,
     links: BTreeMap<NodeId, Link>,
     logs: BTreeMap<u64, LogRoute>,
@@ -121,7 +123,7 @@ impl Sessions {
             let epoch = leadership.borrow_and_update().epoch();
             if let Some(epoch) = epoch {
                 tokio::select! {
-                    () = self.lead() => {}
+                    () = self.lead(epoch) => {}
                     () = lost(&mut leadership, epoch) => {}
                 }
                 *self.leading() = None;
@@ -131,11 +133,12 @@ impl Sessions {
         }
     }
 
-    async fn lead(&self) {
+    async fn lead(&self, epoch: Epoch) {
         let view = self.store.snapshot();
         let watch = self.store.watch(view.version());
         let deadlines = Arc::new(Notify::new());
         *self.leading() = Some(Leading {
+            epoch,
             dispatcher: Dispatcher::new(&view, self.clock.now()),
             links: BTreeMap::new(),
             logs: BTreeMap::new(),
@@ -151,6 +154,12 @@ impl Sessions {
 
     fn leading(&self) -> MutexGuard<'_, Option<Leading>> {
         self.leading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this leader decided: it must not be written once it leads no more.
+    fn batch(&self, changes: Vec<Change>) -> Batch {
+        let epoch = self.leading().as_ref().map(|leading| leading.epoch).unwrap_or_default();
+        Batch { at: self.clock.now(), epoch: Some(epoch), changes }
     }
 
     /// Wakes the sessions whose assignments a commit may have changed.
@@ -245,7 +254,7 @@ impl Sessions {
             return;
         }
         loop {
-            let batch = Batch::new(self.clock.now(), changes.to_vec());
+            let batch = self.batch(changes.to_vec());
             match self.store.commit(batch).await {
                 Ok(_) => return,
                 Err(error) => warn!(%error, "reported statuses were not committed; trying again"),
@@ -494,7 +503,7 @@ impl Sessions {
             let Some(change) = view.nodes.get(id).and_then(|node| change(node)) else {
                 return Ok(());
             };
-            match self.store.commit(Batch::new(self.clock.now(), vec![change])).await {
+            match self.store.commit(self.batch(vec![change])).await {
                 Err(CommitError::Conflict { .. }) => {
                     debug!(node = %id, "the node changed meanwhile")
                 }
