@@ -23,9 +23,10 @@ use tokio::sync::oneshot;
 
 use super::consensus::Author;
 use super::manager::Reply;
-use super::script::{Edit, Request};
+use super::script::{Action, Edit, Request};
+use super::text::flags;
 use super::world::{Event, World};
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::manager::control::{AuthFrom, Control, Rotate, UpdateService};
 use crate::manager::logs::{LogBroker, LogSelector, TaskLogs};
 
@@ -128,7 +129,10 @@ impl World {
     fn ask_again(&mut self, request: Request, attempts: u32) {
         match attempts < ATTEMPTS {
             true => self.schedule(ASK_AGAIN, Event::Ask(Box::new(request), attempts + 1)),
-            false => self.note(format_args!("client: nobody answers {request:?}")),
+            false => {
+                let request = self.script.describe(&Action::Ask(request));
+                self.note(format_args!("client: nobody answers {request}"));
+            }
         }
     }
 
@@ -156,11 +160,12 @@ impl World {
 
     fn answered(&mut self, call: Call, answer: Answer) {
         let Call { request, attempts, .. } = call;
+        let line = self.script.describe(&Action::Ask(request.clone()));
         match answer {
-            Ok(()) => self.note(format_args!("client: done: {request:?}")),
+            Ok(()) => self.note(format_args!("client: {line}")),
             Err(error) => {
                 let text = error.to_string();
-                self.note(format_args!("client: {text}: {request:?}"));
+                self.note(format_args!("client: {text}: {line}"));
                 if ["leader", "unknown", "in use", "out of sequence"]
                     .iter()
                     .any(|w| text.contains(w))
@@ -178,11 +183,25 @@ async fn perform(control: Control, request: Request, nodes: Vec<String>) -> Answ
             fill_in(&mut spec, &control.view()?);
             control.create_service(*spec, None).await.map(drop)
         }
+        Request::DeployService(mut spec) => {
+            let view = control.view()?;
+            fill_in(&mut spec, &view);
+            match view.services.named(&spec.name) {
+                None => control.create_service(*spec, None).await.map(drop),
+                Some(service) => {
+                    let name = spec.name.clone();
+                    control.update_service(&name, update(service.version, *spec, false)).await
+                }
+            }
+        }
         Request::UpdateService(name, edits) => {
             let view = control.view()?;
             let Some(service) = view.services.named(&name) else { return Ok(()) };
             let mut spec = service.spec.clone();
-            edits.into_iter().for_each(|edit| apply(&mut spec, edit));
+            for edit in edits {
+                apply(&mut spec, edit)
+                    .map_err(|wrong| ApiError::rpc(Code::InvalidArgument, wrong))?;
+            }
             fill_in(&mut spec, &view);
             control.update_service(&name, update(service.version, spec, false)).await
         }
@@ -254,7 +273,7 @@ fn update(version: Version, spec: ServiceSpec, rollback: bool) -> UpdateService 
     UpdateService { version, spec, rollback, registry_auth: None, auth_from: AuthFrom::Spec }
 }
 
-fn apply(spec: &mut ServiceSpec, edit: Edit) {
+fn apply(spec: &mut ServiceSpec, edit: Edit) -> Result<(), String> {
     match edit {
         Edit::Image(image) => {
             let task = Arc::make_mut(&mut spec.task);
@@ -266,8 +285,9 @@ fn apply(spec: &mut ServiceSpec, edit: Edit) {
             _ => {}
         },
         Edit::Force => Arc::make_mut(&mut spec.task).force_update += 1,
-        Edit::Spec(new) => *spec = ServiceSpec { name: spec.name.clone(), ..*new },
+        Edit::Flag(flag, value) => return flags::set(spec, &flag, &value),
     }
+    Ok(())
 }
 
 /// Fills in the ids of secrets and configs, as the CLI does.

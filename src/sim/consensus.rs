@@ -234,6 +234,7 @@ impl World {
             result: commit,
         };
         self.note_commit(&committed);
+        self.cover(&committed);
         self.committed.push(committed);
         match error {
             Some(CommitError::Unknown(_)) | None => Ok(()),

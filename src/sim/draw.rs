@@ -7,7 +7,7 @@ use std::time::Duration;
 use swarm_core::model::{
     Availability, EndpointSpec, FailureAction, NetworkAttachmentConfig, Placement,
     PlacementPreference, PortConfig, PublishMode, ReplicatedJobMode, ReplicatedMode,
-    ResourceRequirements, RestartCondition, RestartPolicy, SecretReference, ServiceMode,
+    ResourceRequirements, Resources, RestartCondition, RestartPolicy, SecretReference, ServiceMode,
     ServiceSpec, SpreadOver, TaskSpec, UpdateConfig, UpdateOrder,
 };
 use swarm_core::time::Nanos;
@@ -132,7 +132,7 @@ impl Drawing {
         match self.dice.below(20) {
             0..=4 => {
                 let spec = self.service(&name);
-                Request::UpdateService(name, vec![Edit::Spec(Box::new(spec))])
+                Request::DeployService(Box::new(spec))
             }
             5..=7 => Request::UpdateService(name, vec![Edit::Replicas(self.dice.below(9))]),
             8..=9 => {
@@ -209,10 +209,13 @@ impl Drawing {
         task.restart_policy = self.restart();
         task.placement = self.placement();
         if self.dice.percent(30) {
-            let resources = task.resources.get_or_insert_with(ResourceRequirements::default);
-            let reservations = resources.reservations.get_or_insert_default();
-            reservations.nano_cpus = *self.dice.pick(&[0, 500_000_000, 2_000_000_000]);
-            reservations.memory_bytes = *self.dice.pick(&[0, 64 << 20, 3 << 30]);
+            let nano_cpus = *self.dice.pick(&[0, 500_000_000, 2_000_000_000]);
+            let memory_bytes = *self.dice.pick(&[0, 64 << 20, 3 << 30]);
+            let reservations = Resources { nano_cpus, memory_bytes, ..Resources::default() };
+            task.resources = (reservations != Resources::default()).then(|| ResourceRequirements {
+                reservations: Some(reservations),
+                ..ResourceRequirements::default()
+            });
         }
         let mode = self.mode(name);
         let job = mode.is_job();
@@ -281,7 +284,7 @@ impl Drawing {
             "node.labels.color!=blue",
             "node.platform.os==linux",
         ];
-        self.dice.percent(50).then(|| {
+        let drawn = self.dice.percent(50).then(|| {
             let mut placement = Placement::default();
             if self.dice.percent(60) {
                 placement.constraints.push((*self.dice.pick(&constraints)).to_owned());
@@ -296,7 +299,8 @@ impl Drawing {
                 placement.max_replicas = self.dice.between(1, 3);
             }
             placement
-        })
+        });
+        drawn.filter(|placement| *placement != Placement::default())
     }
 
     fn endpoint(&mut self) -> Option<EndpointSpec> {

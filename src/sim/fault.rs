@@ -7,13 +7,14 @@ use swarm_core::model::TaskId;
 
 use super::consensus::Replica;
 use super::manager::Manager;
-use super::script::{Fault, FaultKind};
+use super::script::{Action, Fault, FaultKind};
 use super::world::{Event, World};
 
 impl World {
     /// Breaks something; its end is scheduled.
     pub(super) fn break_it(&mut self, fault: &Fault) {
-        self.note(format_args!("fault: {:?} for {:?}", fault.kind, fault.lasts));
+        let line = self.script.describe(&Action::Break(fault.clone()));
+        self.note(format_args!("fault: {line}"));
         self.covered(fault.kind.name());
         let now = self.now;
         match &fault.kind {
@@ -62,7 +63,9 @@ impl World {
 
     /// Undoes what a fault did.
     pub(super) fn heal(&mut self, kind: &FaultKind) {
-        self.note(format_args!("healed: {kind:?}"));
+        let fault = Fault { kind: kind.clone(), lasts: Duration::ZERO };
+        let line = self.script.describe(&Action::Break(fault));
+        self.note(format_args!("healed: {line}"));
         let now = self.now;
         match kind {
             FaultKind::CrashManager(host) => self.restart_manager(*host),

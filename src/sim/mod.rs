@@ -18,12 +18,16 @@
 //! assert!(outcome.violation.is_none(), "{outcome}");
 //! ```
 //!
+//! What fails is made smaller by [`shrink`]; a [`Script`] is text, to write scenarios and to keep
+//! them.
+//!
 //! To test planners of your own, hand them to [`World::with`]; to test more, add an
 //! [`Invariant`].
 
 pub mod agent;
 mod client;
 pub mod consensus;
+pub mod coverage;
 pub mod dice;
 mod draw;
 mod expect;
@@ -36,6 +40,8 @@ pub mod manager;
 pub mod meddle;
 mod run;
 pub mod script;
+mod shrink;
+mod text;
 pub mod trace;
 mod world;
 
@@ -43,4 +49,6 @@ pub use draw::{Size, draw};
 pub use invariant::{Invariant, Violation};
 pub use run::{Outcome, play};
 pub use script::Script;
+pub use shrink::{TRIES, shrink};
+pub use text::ParseError;
 pub use world::World;

@@ -37,8 +37,7 @@ impl fmt::Display for Outcome {
                 for line in &self.timeline {
                     writeln!(f, "{line}")?;
                 }
-                writeln!(f, "seed {}: {violation}", self.seed)?;
-                write!(f, "again: cargo run --release --example simulate -- --seed {}", self.seed)
+                write!(f, "seed {}: {violation}", self.seed)
             }
         }
     }

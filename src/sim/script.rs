@@ -1,12 +1,13 @@
 //! Pure: what happens to a simulated cluster and when: operations of clients and faults, as data.
 //!
-//! A seed draws a script ([`draw`](super::draw)), a person writes one, and the shrinker takes
-//! entries out of one that fails. The world adds only what is too small to script: the latency of
+//! A seed draws a script ([`draw`](super::draw)), a person writes one (its text is what
+//! [`Display`](std::fmt::Display) writes and [`FromStr`](std::str::FromStr) reads), and the shrinker
+//! takes entries out of one that fails. The world adds only what is too small to script: the latency of
 //! a message, the time that a container takes to start.
 
 use std::time::Duration;
 
-use swarm_core::model::{Availability, ServiceSpec};
+use swarm_core::model::{Availability, ServiceSpec, TaskState};
 
 /// A whole scenario.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,8 @@ pub enum Action {
     Break(Fault),
     /// Something must be true now: see [`Wanted`].
     Expect(Wanted),
+    /// Something must be true from now on for so long, after every event.
+    Always(Wanted, Duration),
 }
 
 /// What clients ask for. Objects go by their names; nodes by their numbers, managers first.
@@ -50,6 +53,9 @@ pub enum Action {
 pub enum Request {
     /// Create a service. Networks, secrets and configs are named; ids are filled in.
     CreateService(Box<ServiceSpec>),
+    /// Give a service another specification altogether, of the same mode; create it if it is not
+    /// there. So does `docker stack deploy`.
+    DeployService(Box<ServiceSpec>),
     /// Change a service's present specification.
     UpdateService(String, Vec<Edit>),
     /// Go back to a service's previous specification.
@@ -87,8 +93,8 @@ pub enum Edit {
     Replicas(u64),
     /// Nothing but another run.
     Force,
-    /// Another specification altogether, of the same name and mode.
-    Spec(Box<ServiceSpec>),
+    /// A flag of `docker service update` without its dashes, and its value.
+    Flag(String, String),
 }
 
 /// What breaks.
@@ -146,23 +152,53 @@ pub enum FaultKind {
     InstallSnapshot(usize),
 }
 
-/// What must be true when a hand-written scenario comes to it.
+/// How many of something there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// At least.
+    pub least: u64,
+    /// At most.
+    pub most: u64,
+}
+
+impl From<u64> for Count {
+    fn from(exactly: u64) -> Self {
+        Self { least: exactly, most: exactly }
+    }
+}
+
+/// What must be true when a hand-written scenario comes to it. The first word is a service's name.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wanted {
-    /// So many tasks of a service run.
-    Running(String, u64),
+    /// So many tasks of a service run, as the managers and the machines see it.
+    Running(String, Count),
     /// So many tasks of a service run this image, and none runs another.
-    RunningImage(String, String, u64),
-    /// A service's update is in this state.
-    Update(String, String),
+    RunningImage(String, String, Count),
     /// So many tasks of a service run on a node.
-    RunningOn(String, usize, u64),
+    RunningOn(String, usize, Count),
+    /// So many tasks of a service run or shall run yet.
+    Alive(String, Count),
+    /// So many containers of a service run, whatever the managers know.
+    Containers(String, Count),
+    /// So many tasks of a service run on each node that runs any, the most first.
+    Spread(String, Vec<u64>),
+    /// So many tasks of a service, with those that ended, are in this state, with this in their
+    /// error.
+    Tasks(String, Count, TaskState, String),
     /// So many tasks of a job have completed in its present iteration.
-    Completed(String, u64),
+    Completed(String, Count),
+    /// A service's update is in this state, and its message has this in it.
+    Update(String, String, String),
     /// Tasks of a service wait, and say so with this text.
     Waiting(String, String),
+    /// A service lacks something that it cannot be given, and says so with this text.
+    Stalled(String, String),
+    /// A service is published on this port.
+    Port(String, u16),
     /// No service of that name exists, and nothing is left of it.
     Gone(String),
+    /// A node is in this state: `ready`, `down`, `unknown`, or `removed`.
+    Node(usize, String),
 }
 
 impl Script {

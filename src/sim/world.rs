@@ -24,7 +24,7 @@ use super::link::{Fate, Message, Net, StreamId};
 use super::machine::Machine;
 use super::manager::Reply;
 use super::meddle::Meddle;
-use super::script::{Action, FaultKind, Request, Script};
+use super::script::{Action, FaultKind, Request, Script, Wanted};
 use super::trace::Trace;
 use crate::manager::bootstrap::NewCluster;
 
@@ -74,6 +74,8 @@ pub struct World {
     invariants: Vec<Box<dyn Invariant>>,
     events: u64,
     healed: bool,
+    /// What a hand-written script wants to be true until these times.
+    standing: Vec<(Timestamp, Wanted)>,
 }
 
 impl World {
@@ -113,6 +115,7 @@ impl World {
             invariants,
             events: 0,
             healed: false,
+            standing: Vec::new(),
             script,
         };
         world.set_up();
@@ -362,6 +365,7 @@ impl World {
             Action::Expect(wanted) => {
                 self.expect(&wanted).map_err(|seen| self.violated("expected", seen))?;
             }
+            Action::Always(wanted, lasts) => self.standing.push((self.now + lasts, wanted)),
         }
         Ok(())
     }
@@ -407,6 +411,10 @@ impl World {
     }
 
     fn check(&mut self) -> Result<(), Violation> {
+        self.standing.retain(|(until, _)| *until >= self.now);
+        for (_, wanted) in &self.standing {
+            self.expect(wanted).map_err(|seen| self.violated("always", seen))?;
+        }
         let mut invariants = std::mem::take(&mut self.invariants);
         let checked = invariants.iter_mut().try_for_each(|invariant| {
             invariant.after_step(self).map_err(|seen| self.violated(invariant.name(), seen))
