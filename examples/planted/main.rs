@@ -8,7 +8,7 @@ mod bugs;
 mod liar;
 
 use clap::Parser;
-use swarm::sim::{Size, World, draw, invariant, play};
+use swarm::sim::{Script, Size, TRIES, Violation, World, draw, invariant, play, shrink};
 
 use bugs::Bug;
 
@@ -21,6 +21,9 @@ struct Options {
     /// Only the bugs whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Print the smallest script in which each was found.
+    #[arg(long)]
+    show: bool,
 }
 
 fn main() -> std::process::ExitCode {
@@ -29,22 +32,32 @@ fn main() -> std::process::ExitCode {
         bugs::all().into_iter().filter(|b| b.name.contains(&options.only)).collect();
     println!("| planted bug | found by | seeds |\n|---|---|---|");
     let found = bugs.iter().filter(|bug| {
-        let (by, after) =
-            find(bug, options.seeds).unwrap_or(("**nothing**".to_owned(), options.seeds));
-        println!("| {} | {by} | {after} |", bug.name);
-        !by.contains("nothing")
+        let Some((script, violation)) = find(bug, options.seeds) else {
+            println!("| {} | **nothing** | {} |", bug.name, options.seeds);
+            return false;
+        };
+        println!("| {} | {} | {} |", bug.name, violation.invariant, script.seed);
+        if options.show {
+            let (script, violation) = shrink(&script, &violation, TRIES, |script| bug.play(script));
+            println!("\n{violation}, after:\n\n{script}");
+        }
+        true
     });
     let found = found.count();
     println!("\n{found} of {} bugs found within {} seeds each", bugs.len(), options.seeds);
     std::process::ExitCode::from(u8::from(found < bugs.len()))
 }
 
-/// The invariant that finds a bug, and after how many seeds.
-fn find(bug: &Bug, seeds: u64) -> Option<(String, u64)> {
-    (1..=seeds).find_map(|seed| {
-        let script = draw(seed, &Size::small());
-        let world = World::with(script, bug.planners(), invariant::all());
-        let violation = play(world.meddled(bug.meddle.clone())).violation?;
-        Some((violation.invariant, seed))
-    })
+/// The first script in which a bug is found, and by which invariant.
+fn find(bug: &Bug, seeds: u64) -> Option<(Script, Violation)> {
+    let mut scripts = (1..=seeds).map(|seed| draw(seed, &Size::small()));
+    scripts.find_map(|script| bug.play(&script).map(|violation| (script, violation)))
+}
+
+impl Bug {
+    /// What does not hold when a cluster with this bug plays a script.
+    fn play(&self, script: &Script) -> Option<Violation> {
+        let world = World::with(script.clone(), self.planners(), invariant::all());
+        play(world.meddled(self.meddle.clone())).violation
+    }
 }

@@ -46,10 +46,13 @@ pub(super) struct Call {
     attempts: u32,
 }
 
+/// A batch, and who waits for its fate.
+type Written = (Batch, oneshot::Sender<Result<Version, CommitError>>);
+
 /// A store as a client's manager sees it: reads its replica, writes into the logical log.
 struct Desk {
     replica: Arc<MemoryStore>,
-    written: Mutex<Vec<(Batch, oneshot::Sender<Result<Version, CommitError>>)>>,
+    written: Mutex<Vec<Written>>,
 }
 
 #[async_trait]
@@ -183,28 +186,8 @@ async fn perform(control: Control, request: Request, nodes: Vec<String>) -> Answ
             fill_in(&mut spec, &control.view()?);
             control.create_service(*spec, None).await.map(drop)
         }
-        Request::DeployService(mut spec) => {
-            let view = control.view()?;
-            fill_in(&mut spec, &view);
-            match view.services.named(&spec.name) {
-                None => control.create_service(*spec, None).await.map(drop),
-                Some(service) => {
-                    let name = spec.name.clone();
-                    control.update_service(&name, update(service.version, *spec, false)).await
-                }
-            }
-        }
-        Request::UpdateService(name, edits) => {
-            let view = control.view()?;
-            let Some(service) = view.services.named(&name) else { return Ok(()) };
-            let mut spec = service.spec.clone();
-            for edit in edits {
-                apply(&mut spec, edit)
-                    .map_err(|wrong| ApiError::rpc(Code::InvalidArgument, wrong))?;
-            }
-            fill_in(&mut spec, &view);
-            control.update_service(&name, update(service.version, spec, false)).await
-        }
+        Request::DeployService(spec) => deploy(&control, *spec).await,
+        Request::UpdateService(name, edits) => change(&control, &name, edits).await,
         Request::RollBackService(name) => {
             let view = control.view()?;
             let Some(service) = view.services.named(&name) else { return Ok(()) };
@@ -255,6 +238,31 @@ async fn perform(control: Control, request: Request, nodes: Vec<String>) -> Answ
             control.update_cluster(cluster.version, spec, Rotate::default()).await
         }
     }
+}
+
+/// `docker stack deploy`: makes a service what it shall be, whether it was there or not.
+async fn deploy(control: &Control, mut spec: ServiceSpec) -> Answer {
+    let view = control.view()?;
+    fill_in(&mut spec, &view);
+    match view.services.named(&spec.name) {
+        None => control.create_service(spec, None).await.map(drop),
+        Some(service) => {
+            let name = spec.name.clone();
+            control.update_service(&name, update(service.version, spec, false)).await
+        }
+    }
+}
+
+/// `docker service update`.
+async fn change(control: &Control, name: &str, edits: Vec<Edit>) -> Answer {
+    let view = control.view()?;
+    let Some(service) = view.services.named(name) else { return Ok(()) };
+    let mut spec = service.spec.clone();
+    for edit in edits {
+        apply(&mut spec, edit).map_err(|wrong| ApiError::rpc(Code::InvalidArgument, wrong))?;
+    }
+    fill_in(&mut spec, &view);
+    control.update_service(name, update(service.version, spec, false)).await
 }
 
 async fn edit_node(

@@ -57,18 +57,8 @@ impl World {
                 same("completed tasks", &service.spec.name, completed.count(), *count)
             }
             Wanted::Update(service, wanted, text) => update(named(&state, service)?, wanted, text),
-            Wanted::Waiting(service, text) => {
-                let waiting = tasks_of(&state, service)
-                    .filter(|task| task.is_wanted() && task.status.state < TaskState::Assigned);
-                let said: Vec<&str> = waiting.map(|task| task.status.err.as_str()).collect();
-                let says = said.iter().any(|said| said.contains(text));
-                says.then_some(()).ok_or_else(|| format!("waiting tasks of {service} say {said:?}"))
-            }
-            Wanted::Stalled(service, text) => {
-                let stalled = &named(&state, service)?.stalled;
-                let says = !stalled.is_empty() && stalled.contains(text);
-                says.then_some(()).ok_or_else(|| format!("{service} is stalled: {stalled:?}"))
-            }
+            Wanted::Waiting(service, text) => waiting(&state, service, text),
+            Wanted::Stalled(service, text) => stalled(named(&state, service)?, text),
             Wanted::Port(service, port) => {
                 let endpoint = named(&state, service)?.endpoint.as_ref();
                 let ports = endpoint.into_iter().flat_map(|endpoint| &endpoint.ports);
@@ -141,6 +131,20 @@ fn update(service: &Service, wanted: &str, text: &str) -> Result<(), String> {
             service.spec.name
         )),
     }
+}
+
+fn waiting(state: &Snapshot, service: &str, text: &str) -> Result<(), String> {
+    let waiting = tasks_of(state, service)
+        .filter(|task| task.is_wanted() && task.status.state < TaskState::Assigned);
+    let said: Vec<&str> = waiting.map(|task| task.status.err.as_str()).collect();
+    let says = said.iter().any(|said| said.contains(text));
+    says.then_some(()).ok_or_else(|| format!("waiting tasks of {service} say {said:?}"))
+}
+
+fn stalled(service: &Service, text: &str) -> Result<(), String> {
+    let Service { stalled, spec, .. } = service;
+    let says = !stalled.is_empty() && stalled.contains(text);
+    says.then_some(()).ok_or_else(|| format!("{} is stalled: {stalled:?}", spec.name))
 }
 
 fn spread(service: &str, running: &[&Task], wanted: &[u64]) -> Result<(), String> {

@@ -7,7 +7,7 @@ use crate::sim::script::{Edit, Request};
 
 pub(super) fn parse(words: &[&str], nodes: &Nodes) -> Result<Request, String> {
     let own = |name: &str| name.to_owned();
-    let words: Vec<&str> = words.iter().flat_map(|word| apart(word)).collect();
+    let words: Vec<&str> = words.iter().flat_map(apart).collect();
     Ok(match *words.as_slice() {
         ["service", "create", ref rest @ ..] => Request::CreateService(Box::new(spec(rest)?)),
         ["stack", "deploy", ref rest @ ..] => Request::DeployService(Box::new(spec(rest)?)),

@@ -101,7 +101,7 @@ pub(super) fn decimal(text: &str, unit: u128) -> Option<u128> {
     let mut amount = whole.parse::<u64>().ok().map(u128::from)? * unit;
     let mut place = unit;
     for digit in part.chars() {
-        let exact = place % 10 == 0;
+        let exact = place.is_multiple_of(10);
         place /= 10;
         amount += u128::from(digit.to_digit(10).filter(|digit| exact || *digit == 0)?) * place;
     }
