@@ -283,20 +283,22 @@ async fn ports_for_everybody_need_the_ingress_network() {
     api.create("services", ports("y", "host")).await;
 }
 
+/// A service that uses these secrets or configs, by id and name.
+fn using(name: &str, kind: &str, references: &[(&str, &str)]) -> String {
+    let one = |(n, (id, name)): (usize, &(&str, &str))| {
+        let file = format!(r#"{{"Name":"f{n}","UID":"0","GID":"0","Mode":292}}"#);
+        format!(r#"{{"{kind}ID":"{id}","{kind}Name":"{name}","File":{file}}}"#)
+    };
+    let all: Vec<_> = references.iter().enumerate().map(one).collect();
+    let container = format!(r#"{{"Image":"a","{kind}s":[{}]}}"#, all.join(","));
+    format!(r#"{{"Name":"{name}","TaskTemplate":{{"ContainerSpec":{container}}}}}"#)
+}
+
 #[tokio::test]
 async fn references_must_lead_somewhere_and_keep_what_they_name() {
     let api = Api::still().await;
     let secret = api.create("secrets", r#"{"Name":"s1","Data":"eA=="}"#).await;
     let config = api.create("configs", r#"{"Name":"c1","Data":"eA=="}"#).await;
-    let uses = |name: &str, kind: &str, references: &[(&str, &str)]| {
-        let one = |(n, (id, name)): (usize, &(&str, &str))| {
-            let file = format!(r#"{{"Name":"f{n}","UID":"0","GID":"0","Mode":292}}"#);
-            format!(r#"{{"{kind}ID":"{id}","{kind}Name":"{name}","File":{file}}}"#)
-        };
-        let all: Vec<_> = references.iter().enumerate().map(one).collect();
-        let container = format!(r#"{{"Image":"a","{kind}s":[{}]}}"#, all.join(","));
-        format!(r#"{{"Name":"{name}","TaskTemplate":{{"ContainerSpec":{container}}}}}"#)
-    };
     let nobody = "1111111111111111111111111";
     let create = "/services/create";
     let invalid = |text: &str| format!("rpc error: code = InvalidArgument desc = {text}");
@@ -306,28 +308,28 @@ async fn references_must_lead_somewhere_and_keep_what_they_name() {
             (
                 "POST",
                 create,
-                &uses("a", "Secret", &[(nobody, "x")]),
+                &using("a", "Secret", &[(nobody, "x")]),
                 400,
                 &invalid("secret not found: x"),
             ),
             (
                 "POST",
                 create,
-                &uses("a", "Secret", &[(nobody, "x"), (nobody, "y")]),
+                &using("a", "Secret", &[(nobody, "x"), (nobody, "y")]),
                 400,
                 &invalid("secrets not found: x, y"),
             ),
             (
                 "POST",
                 create,
-                &uses("a", "Secret", &[(&secret, "other")]),
+                &using("a", "Secret", &[(&secret, "other")]),
                 400,
                 &invalid("secret not found: other"),
             ),
             (
                 "POST",
                 create,
-                &uses("a", "Config", &[(&secret, "s1")]),
+                &using("a", "Config", &[(&secret, "s1")]),
                 400,
                 &invalid("config not found: s1"),
             ),
@@ -335,9 +337,9 @@ async fn references_must_lead_somewhere_and_keep_what_they_name() {
     )
     .await;
     for name in ["one", "two"] {
-        api.create("services", uses(name, "Secret", &[(&secret, "s1")])).await;
+        api.create("services", using(name, "Secret", &[(&secret, "s1")])).await;
     }
-    api.create("services", uses("three", "Config", &[(&config, "c1")])).await;
+    api.create("services", using("three", "Config", &[(&config, "c1")])).await;
     refused(
         &api,
         &[

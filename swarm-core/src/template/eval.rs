@@ -4,14 +4,17 @@
 
 use zeroize::Zeroizing;
 
-use super::parse::{Block, Node, NodeKind, Operand, Pipeline};
+use super::parse::{Block, Node, NodeKind, Operand, Pipeline, Template};
 use super::{Context, Functions, Problem};
 use crate::model::Labels;
 
 /// Steps after which a template is given up: nested ranges could go on for ever.
 const STEPS: usize = 100_000;
-/// Bytes after which it is given up: nothing that it is used for may be larger.
-const SIZE: usize = 4 * 1024 * 1024;
+/// Bytes that all values together may have before it is given up: far more than anything that it is
+/// used for may have in the end.
+const BYTES: usize = 16 * 1024 * 1024;
+/// How deep templates may call each other.
+const CALLS: usize = 50;
 
 /// Text that may be secret.
 pub(super) type Bytes = Zeroizing<Vec<u8>>;
@@ -34,52 +37,77 @@ pub(super) fn text(text: &str) -> Value<'static> {
 
 /// Carries a template out and returns what it printed.
 pub(super) fn run(
-    nodes: &[Node],
+    template: &Template,
     context: &Context<'_>,
     functions: Option<&Functions<'_>>,
 ) -> Result<Bytes, Problem> {
     let root = Value::Struct(String::new());
-    let variables = vec![(String::new(), root.clone())];
-    let mut run = Run { context, functions, variables, out: Vec::new(), steps: 0, size: 0 };
-    run.nodes(nodes, &root)?;
+    let mut run = Run {
+        template,
+        context,
+        functions,
+        variables: vec![(String::new(), root.clone())],
+        out: Vec::new(),
+        steps: 0,
+        bytes: 0,
+        calls: 0,
+    };
+    run.nodes(&template.nodes, &root)?;
     // One allocation of the right size: growing would leave copies behind.
-    let mut whole = Zeroizing::new(Vec::with_capacity(run.size));
+    let size = run.out.iter().map(|piece| piece.len()).sum();
+    let mut whole = Zeroizing::new(Vec::with_capacity(size));
     run.out.iter().for_each(|piece| whole.extend_from_slice(piece));
     Ok(whole)
 }
 
+/// Where to go on after a node.
+#[derive(Clone, Copy, PartialEq)]
+enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
 struct Run<'a> {
+    template: &'a Template,
     context: &'a Context<'a>,
     functions: Option<&'a Functions<'a>>,
     variables: Vec<(String, Value<'a>)>,
     out: Vec<Bytes>,
     steps: usize,
-    size: usize,
+    bytes: usize,
+    calls: usize,
 }
 
 impl<'a> Run<'a> {
-    fn nodes(&mut self, nodes: &[Node], dot: &Value<'a>) -> Result<(), Problem> {
+    fn nodes(&mut self, nodes: &[Node], dot: &Value<'a>) -> Result<Flow, Problem> {
         for node in nodes {
-            self.step().and_then(|()| self.node(node, dot)).map_err(|p| p.or_at(node.line))?;
+            let flow = self.spend(0).and_then(|()| self.node(node, dot));
+            match flow.map_err(|problem| problem.or_at(node.line))? {
+                Flow::Next => {}
+                flow => return Ok(flow),
+            }
         }
-        Ok(())
+        Ok(Flow::Next)
     }
 
-    fn step(&mut self) -> Result<(), Problem> {
+    /// Counts a step that made so many bytes.
+    fn spend(&mut self, bytes: usize) -> Result<(), Problem> {
         self.steps += 1;
-        match self.steps > STEPS || self.size > SIZE {
+        self.bytes = self.bytes.saturating_add(bytes);
+        match self.steps > STEPS || self.bytes > BYTES {
             true => Err("the template does not come to an end".into()),
             false => Ok(()),
         }
     }
 
-    fn node(&mut self, node: &Node, dot: &Value<'a>) -> Result<(), Problem> {
+    fn node(&mut self, node: &Node, dot: &Value<'a>) -> Result<Flow, Problem> {
         match &node.kind {
-            NodeKind::Text(text) => self.print(Zeroizing::new(text.as_bytes().to_vec())),
+            NodeKind::Text(text) => self.print(Zeroizing::new(text.as_bytes().to_vec()))?,
             NodeKind::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.names.is_empty() {
-                    self.print(printed(&value)?);
+                    self.print(printed(&value)?)?;
                 }
             }
             NodeKind::If(block) => {
@@ -99,22 +127,48 @@ impl<'a> Run<'a> {
                 });
             }
             NodeKind::Range(block) => return self.scope(|run| run.range(block, dot)),
+            NodeKind::Break => return Ok(Flow::Break),
+            NodeKind::Continue => return Ok(Flow::Continue),
+            NodeKind::Call(name, argument) => self.call(name, argument.as_ref(), dot)?,
         }
+        Ok(Flow::Next)
+    }
+
+    /// Carries a named template out: it sees its argument and no variables but `$`.
+    fn call(
+        &mut self,
+        name: &str,
+        argument: Option<&Pipeline>,
+        dot: &Value<'a>,
+    ) -> Result<(), Problem> {
+        let template = self.template;
+        let nodes = template.named.get(name);
+        let nodes = nodes.ok_or_else(|| format!("template {name:?} not defined"))?;
+        let dot = argument.map_or(Ok(Value::Nil), |argument| self.pipeline(argument, dot))?;
+        self.calls += 1;
+        if self.calls > CALLS {
+            return Err("templates call each other too deep".into());
+        }
+        let own = vec![(String::new(), dot.clone())];
+        let variables = std::mem::replace(&mut self.variables, own);
+        self.nodes(nodes, &dot)?;
+        self.variables = variables;
+        self.calls -= 1;
         Ok(())
     }
 
     /// Runs a block and forgets the variables that were declared in it.
     fn scope(
         &mut self,
-        block: impl FnOnce(&mut Self) -> Result<(), Problem>,
-    ) -> Result<(), Problem> {
+        block: impl FnOnce(&mut Self) -> Result<Flow, Problem>,
+    ) -> Result<Flow, Problem> {
         let variables = self.variables.len();
         let done = block(self);
         self.variables.truncate(variables);
         done
     }
 
-    fn range(&mut self, block: &Block, dot: &Value<'a>) -> Result<(), Problem> {
+    fn range(&mut self, block: &Block, dot: &Value<'a>) -> Result<Flow, Problem> {
         let labels = match self.value(&block.pipeline, dot)? {
             Value::Labels(labels) => labels,
             other => return Err(format!("range can't iterate over {}", kind(&other)).into()),
@@ -124,7 +178,7 @@ impl<'a> Run<'a> {
         }
         for (key, value) in labels {
             let value = text(value);
-            self.scope(|run| {
+            let flow = self.scope(|run| {
                 match &block.pipeline.names[..] {
                     [name] => run.variables.push((name.clone(), value.clone())),
                     [first, second] => {
@@ -135,13 +189,17 @@ impl<'a> Run<'a> {
                 }
                 run.nodes(&block.then, &value)
             })?;
+            if flow == Flow::Break {
+                break;
+            }
         }
-        Ok(())
+        Ok(Flow::Next)
     }
 
-    fn print(&mut self, piece: Bytes) {
-        self.size += piece.len();
+    fn print(&mut self, piece: Bytes) -> Result<(), Problem> {
+        let size = piece.len();
         self.out.push(piece);
+        self.spend(size)
     }
 
     /// The result of a pipeline, kept in the variables that it names.
@@ -172,7 +230,6 @@ impl<'a> Run<'a> {
         last: Option<Value<'a>>,
         dot: &Value<'a>,
     ) -> Result<Value<'a>, Problem> {
-        self.step()?;
         let Operand::Function(name) = &command[0] else { return self.operand(&command[0], dot) };
         let mut args = Vec::with_capacity(command.len());
         for operand in &command[1..] {
@@ -188,7 +245,9 @@ impl<'a> Run<'a> {
             args.push(value);
         }
         args.extend(last);
-        super::functions::call(name, args, self.functions)
+        let value = super::functions::call(name, args, self.functions)?;
+        self.spend(size(&value))?;
+        Ok(value)
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Value<'a>) -> Result<Value<'a>, Problem> {
@@ -208,7 +267,9 @@ impl<'a> Run<'a> {
             Operand::Bool(truth) => return Ok(Value::Bool(*truth)),
             Operand::Nil => return Ok(Value::Nil),
         };
-        members.iter().try_fold(value, |value, member| self.member(value, member))
+        let value = members.iter().try_fold(value, |value, member| self.member(value, member))?;
+        self.spend(size(&value))?;
+        Ok(value)
     }
 
     fn member(&self, value: Value<'a>, name: &str) -> Result<Value<'a>, Problem> {
@@ -226,6 +287,10 @@ impl<'a> Run<'a> {
             other => Err(format!("can't evaluate field {name} in {}", kind(&other)).into()),
         }
     }
+}
+
+fn size(value: &Value<'_>) -> usize {
+    if let Value::Text(text) = value { text.len() } else { 0 }
 }
 
 /// Go's word for what a value is.

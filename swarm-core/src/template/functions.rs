@@ -72,9 +72,10 @@ fn plain<'a>(name: &str, mut args: Vec<Value<'a>>) -> Result<Value<'a>, Problem>
         "eq" | "ne" | "lt" | "le" | "gt" | "ge" => compare(name, &args).map(Value::Bool),
         "print" | "println" => print(&args, name == "println"),
         "printf" => printf(&args),
-        "html" | "js" | "urlquery" | "slice" | "call" => {
-            Err(format!("function {name:?} is not supported").into())
-        }
+        "html" | "js" | "urlquery" => escape(name, &args),
+        "slice" => slice(&args),
+        // Nothing that templates see can be called.
+        "call" => Err("call of what is no function".into()),
         _ => Err(undefined(name)),
     }
 }
@@ -119,6 +120,56 @@ fn index<'a>(args: &[Value<'a>]) -> Result<Value<'a>, Problem> {
         [other, ..] => Err(format!("can't index item of {}", kind(other)).into()),
         [] => Err(wrong_number("index")),
     }
+}
+
+/// The arguments printed one after the other, for use inside another language.
+fn escape<'a>(name: &str, args: &[Value<'_>]) -> Result<Value<'a>, Problem> {
+    let Value::Text(plain) = print(args, false)? else { return Err(wrong_number(name)) };
+    let plain = String::from_utf8_lossy(&plain);
+    let mut out = Zeroizing::new(String::with_capacity(plain.len()));
+    for c in plain.chars() {
+        match (name, c) {
+            ("html", '"') => out.push_str("&#34;"),
+            ("html", '\'') => out.push_str("&#39;"),
+            ("html", '&') => out.push_str("&amp;"),
+            ("html", '<') => out.push_str("&lt;"),
+            ("html", '>') => out.push_str("&gt;"),
+            ("html", '\0') => out.push('\u{fffd}'),
+            ("js", '\\' | '"' | '\'') => out.extend(['\\', c]),
+            ("js", '<' | '>' | '&' | '=') => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            ("js", c) if c < ' ' => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            ("urlquery", ' ') => out.push('+'),
+            ("urlquery", c) if !(c.is_ascii_alphanumeric() || "-_.~".contains(c)) => {
+                let mut bytes = [0; 4];
+                for byte in c.encode_utf8(&mut bytes).bytes() {
+                    out.push_str(&format!("%{byte:02X}"));
+                }
+            }
+            _ => out.push(c),
+        }
+    }
+    Ok(super::eval::text(&out))
+}
+
+/// `slice TEXT FROM TO`, in bytes; what is left out is the beginning or the end.
+fn slice<'a>(args: &[Value<'_>]) -> Result<Value<'a>, Problem> {
+    let Some((Value::Text(text), bounds)) = args.split_first() else {
+        return Err("can't slice what is no string".into());
+    };
+    let bound = |at: usize, default: usize| match bounds.get(at) {
+        None => Ok(default),
+        Some(Value::Int(number)) => usize::try_from(*number)
+            .ok()
+            .filter(|number| *number <= text.len())
+            .ok_or_else(|| Problem::from(format!("index out of range: {number}"))),
+        Some(other) => Err(format!("cannot index slice/array with {}", kind(other)).into()),
+    };
+    if bounds.len() > 2 {
+        return Err("cannot 3-index slice a string".into());
+    }
+    let (from, to) = (bound(0, 0)?, bound(1, text.len())?);
+    let part = text.get(from..to).ok_or_else(|| format!("invalid slice index: {from} > {to}"))?;
+    Ok(Value::Text(Zeroizing::new(part.to_vec())))
 }
 
 fn compare(name: &str, args: &[Value<'_>]) -> Result<bool, Problem> {

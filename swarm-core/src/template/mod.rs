@@ -4,9 +4,8 @@
 //! Swarm expands environment values, the host name and mounts, and the bytes of secrets and
 //! configs whose templating driver is `golang` (SwarmKit `template/`), with Go's `text/template`
 //! in its strictest mode: a label that is not there is an error, except through `index`. Of that
-//! language this reads text, comments, trim marks, members, variables, pipelines, parentheses,
-//! `if`, `with`, `range`, and the functions that [`functions`] lists. Anything else is an error
-//! that names it, never literal text.
+//! language this reads everything but numbers with a fraction and formats beyond `%s`, `%v`, `%d`,
+//! `%q` and `%t`, which are errors, never literal text.
 //!
 //! The agent expands; the manager tries it when a specification is created or changed, with made-up
 //! ids, so that most mistakes are refused at once.
@@ -168,8 +167,9 @@ impl Context<'_> {
             return Err(Problem::from("unrecognized template type").in_place(place));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".into());
-        let expanded =
-            text.and_then(parse::parse).and_then(|nodes| eval::run(&nodes, self, Some(functions)));
+        let expanded = text
+            .and_then(parse::parse)
+            .and_then(|template| eval::run(&template, self, Some(functions)));
         let expanded = expanded.map_err(|mut problem| {
             if is_secret {
                 "the template cannot be expanded".clone_into(&mut problem.text);

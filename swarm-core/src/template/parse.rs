@@ -1,4 +1,7 @@
-//! Pure: Go's `text/template` read into a tree: text, actions, `if`, `with` and `range`.
+//! Pure: Go's `text/template` read into trees: text, actions, `if`, `with`, `range`, and templates
+//! that have names.
+
+use std::collections::BTreeMap;
 
 use super::Problem;
 
@@ -19,6 +22,18 @@ pub(super) enum NodeKind {
     If(Block),
     With(Block),
     Range(Block),
+    Break,
+    Continue,
+    /// Carries a named template out, with the pipeline's result as its dot.
+    Call(String, Option<Pipeline>),
+}
+
+/// A text as it was read.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Template {
+    pub(super) nodes: Vec<Node>,
+    /// What `define` and `block` made.
+    pub(super) named: BTreeMap<String, Vec<Node>>,
 }
 
 /// What is done where the pipeline holds, and otherwise. `else if` is an `if` in the latter.
@@ -55,12 +70,12 @@ pub(super) enum Operand {
 }
 
 /// Reads a template.
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, Problem> {
+pub(super) fn parse(text: &str) -> Result<Template, Problem> {
     let pieces = split(text)?;
-    let mut parser = Parser { pieces: &pieces, at: 0, depth: 0 };
+    let mut parser = Parser { pieces: &pieces, at: 0, depth: 0, ranges: 0, named: BTreeMap::new() };
     let (nodes, end) = parser.nodes()?;
     match end {
-        None => Ok(nodes),
+        None => Ok(Template { nodes, named: parser.named }),
         Some((line, word, _)) => Err(Problem::at(line, format!("unexpected {{{{{word}}}}}"))),
     }
 }
@@ -148,6 +163,9 @@ struct Parser<'p, 'a> {
     pieces: &'p [Piece<'a>],
     at: usize,
     depth: usize,
+    /// How many `range`s stand around.
+    ranges: usize,
+    named: BTreeMap<String, Vec<Node>>,
 }
 
 impl<'a> Parser<'_, 'a> {
@@ -170,16 +188,57 @@ impl<'a> Parser<'_, 'a> {
                 "else" | "end" => return Ok((nodes, Some((line, word, rest)))),
                 "if" => NodeKind::If(self.block(line, rest, word)?),
                 "with" => NodeKind::With(self.block(line, rest, word)?),
-                "range" => NodeKind::Range(self.block(line, rest, word)?),
-                "define" | "template" | "block" | "break" | "continue" => {
-                    let text = format!("{{{{{word}}}}} is not supported");
-                    return Err(Problem::at(line, text));
+                "range" => NodeKind::Range(self.range(line, rest)?),
+                "break" | "continue" if self.ranges == 0 => {
+                    return Err(Problem::at(line, format!("{{{{{word}}}}} outside {{{{range}}}}")));
+                }
+                "break" => NodeKind::Break,
+                "continue" => NodeKind::Continue,
+                "template" => {
+                    let (name, rest) = name(line, rest)?;
+                    NodeKind::Call(name, argument(line, rest)?)
+                }
+                "define" | "block" => {
+                    let (name, rest) = name(line, rest)?;
+                    let argument = argument(line, rest)?;
+                    self.define(line, name.clone())?;
+                    if word == "define" {
+                        continue;
+                    }
+                    NodeKind::Call(name, argument)
                 }
                 _ => NodeKind::Print(pipeline(line, inner)?),
             };
             nodes.push(Node { line, kind });
         }
         Ok((nodes, None))
+    }
+
+    fn range(&mut self, line: usize, over: &str) -> Result<Block, Problem> {
+        self.ranges += 1;
+        let block = self.block(line, over, "range");
+        self.ranges -= 1;
+        block
+    }
+
+    /// Reads a named template up to its end.
+    fn define(&mut self, line: usize, name: String) -> Result<(), Problem> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return Err(Problem::at(line, "blocks nest too deep"));
+        }
+        let ranges = std::mem::take(&mut self.ranges);
+        let (nodes, end) = self.nodes()?;
+        (self.ranges, self.depth) = (ranges, self.depth - 1);
+        match end {
+            Some((_, "end", "")) => {}
+            Some((line, word, _)) => {
+                return Err(Problem::at(line, format!("unexpected {{{{{word}}}}}")));
+            }
+            None => return Err(Problem::at(line, "unexpected EOF")),
+        }
+        self.named.insert(name, nodes);
+        Ok(())
     }
 
     fn block(&mut self, line: usize, condition: &str, word: &str) -> Result<Block, Problem> {
@@ -233,6 +292,23 @@ fn first_word(text: &str) -> (&str, &str) {
 
 fn is_name(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
+}
+
+/// The quoted name of a template, and what follows it.
+fn name(line: usize, text: &str) -> Result<(String, &str), Problem> {
+    let mut reader = Reader { rest: text, depth: 0 };
+    match text.chars().next() {
+        Some(quote @ ('"' | '`')) => match reader.quoted(quote) {
+            Ok(Operand::Text(name)) => Ok((name, reader.rest.trim_start())),
+            Ok(_) => Err(Problem::at(line, "a template's name is a text")),
+            Err(text) => Err(Problem::at(line, text)),
+        },
+        _ => Err(Problem::at(line, "a template's name is a text")),
+    }
+}
+
+fn argument(line: usize, text: &str) -> Result<Option<Pipeline>, Problem> {
+    if text.trim().is_empty() { Ok(None) } else { pipeline(line, text).map(Some) }
 }
 
 fn pipeline(line: usize, text: &str) -> Result<Pipeline, Problem> {

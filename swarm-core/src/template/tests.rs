@@ -90,6 +90,15 @@ fn gos_language_as_far_as_it_goes() {
         ("{{print 1 2 \"a\" 3}}{{println \"b\" 1}}", "1 2a3b 1\n"),
         ("{{(index .Service.Labels \"tier\")}}", "db"),
         ("{{(.Node.Platform).OS}} {{lt 1 2}} {{ge \"b\" \"a\"}} {{'a'}}", "linux true true 97"),
+        ("{{range .Service.Labels}}{{if eq . \"db\"}}{{break}}{{end}}{{.}}{{end}}", "dotted"),
+        ("{{range .Service.Labels}}{{if ne . \"db\"}}{{continue}}{{end}}{{.}}{{end}}", "db"),
+        (r#"{{define "x"}}[{{.}}{{$}}]{{end}}{{template "x" .Task.Slot}}"#, "[33]"),
+        (r#"{{block "y" .Service}}{{.Name}}{{end}}{{template "y" .Service}}"#, "webweb"),
+        (
+            r#"{{html "<a b='c'>&"}} {{urlquery "a b&ü"}} {{js "it's <"}}"#,
+            r"&lt;a b=&#39;c&#39;&gt;&amp; a+b%26%C3%BC it\'s \u003C",
+        ),
+        (r#"{{slice .Service.Name 1}}{{slice "abc" 0 1}}"#, "eba"),
         ("{{.Service.Labels}}", "map[com.example/x:dotted tier:db]"),
     ];
     for (text, expected) in table {
@@ -108,8 +117,13 @@ fn what_cannot_be_expanded_says_why() {
         ("{{env \"HOME\"}}", "function \"env\" not defined"),
         ("{{secret \"a\"}}", "function \"secret\" not defined"),
         ("{{nope}}", "function \"nope\" not defined"),
-        ("{{html \"a\"}}", "function \"html\" is not supported"),
-        ("{{define \"x\"}}{{end}}", "{{define}} is not supported"),
+        ("{{call .Task.ID}}", "call of what is no function"),
+        ("{{break}}", "{{break}} outside {{range}}"),
+        ("{{define \"x\"}}", "unexpected EOF"),
+        ("{{template \"x\"}}", "template \"x\" not defined"),
+        ("{{slice \"abc\" 2 1}}", "invalid slice index: 2 > 1"),
+        ("{{slice \"abc\" 4}}", "index out of range: 4"),
+        ("{{printf \"%x\" \"a\"}}", "printf: %x is not supported"),
         ("{{if .Task.ID}}a", "unexpected EOF"),
         ("a{{end}}", "unexpected {{end}}"),
         ("{{else}}", "unexpected {{else}}"),
@@ -132,6 +146,10 @@ fn no_text_exhausts_stack_or_time() {
     assert_eq!(expanded(&task(1), &deep), Err("parentheses nest too deep".into()));
     let blocks = "{{if true}}".repeat(10_000);
     assert_eq!(expanded(&task(1), &blocks), Err("blocks nest too deep".into()));
+    let endless = r#"{{define "x"}}{{template "x"}}{{end}}{{template "x"}}"#;
+    assert_eq!(expanded(&task(1), endless), Err("templates call each other too deep".into()));
+    let doubled = format!("{{{{$x := \"ab\"}}}}{}", "{{$x = print $x $x}}".repeat(40));
+    assert_eq!(expanded(&task(1), &doubled), Err("the template does not come to an end".into()));
     let range = "{{range .Service.Labels}}{{with $}}";
     let long = format!("{}x{}", range.repeat(20), "{{end}}{{end}}".repeat(20));
     assert_eq!(expanded(&task(1), &long), Err("the template does not come to an end".into()));
