@@ -1,4 +1,4 @@
-//! Pure: the clients of a simulated cluster. They use the real [`Control`], whose futures are
+//! The clients of a simulated cluster. They use the real [`Control`], whose futures are
 //! driven by hand: its store is a manager's replica, and a commit waits for the logical log.
 
 use std::future::Future;

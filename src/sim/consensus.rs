@@ -188,9 +188,9 @@ impl World {
                 continue;
             }
             let result = self.append(epoch, &proposal);
-            self.hosts[leader].manager.as_mut().map(|manager| {
+            if let Some(manager) = &mut self.hosts[leader].manager {
                 manager.replica.apply_to(&self.log, self.log.entries.len(), false);
-            });
+            }
             self.answer(proposal, result);
             self.wake(leader, MANAGER, Some(self.now));
         }

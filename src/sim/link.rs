@@ -14,6 +14,7 @@ pub(super) type StreamId = u64;
 
 /// One message on a stream.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "events hold messages in boxes")]
 pub(super) enum Message {
     Agent(AgentMessage),
     Manager(ManagerMessage),

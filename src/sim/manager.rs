@@ -1,4 +1,4 @@
-//! Pure: a manager's process in a simulated cluster: what the shells of the control loop and of the
+//! A manager's process in a simulated cluster: what the shells of the control loop and of the
 //! sessions do around [`Controller`] and [`Dispatcher`], with virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};

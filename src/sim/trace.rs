@@ -41,7 +41,7 @@ impl Trace {
     /// Writes a line down.
     pub(super) fn note(&mut self, at: Duration, line: fmt::Arguments<'_>) {
         self.count += 1;
-        let _ = write!(self.digest, "{} {line}\n", at.as_nanos());
+        let _ = writeln!(self.digest, "{} {line}", at.as_nanos());
         if !self.whole && self.lines.len() == KEPT {
             self.lines.pop_front();
         }

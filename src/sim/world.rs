@@ -1,4 +1,4 @@
-//! Pure: the world: every process of a cluster in one queue of events, with virtual time.
+//! The world: every process of a cluster in one queue of events, with virtual time.
 
 use std::collections::BTreeMap;
 use std::fmt;
