@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm::core::model::{
-    ContainerSpec, NodeState, ReplicatedJobMode, ReplicatedMode, Service, ServiceMode, ServiceSpec,
-    TaskSpec, TaskState, Version,
+    ContainerSpec, NodeRole, NodeState, ReplicatedJobMode, ReplicatedMode, Service, ServiceMode,
+    ServiceSpec, TaskSpec, TaskState, Version,
 };
 use swarm::core::store::{Snapshot, Store};
-use swarm::http::{InitRequest, JoinRequest, LocalNode as _, LocalState};
-use swarm::identity::JoinToken;
+use swarm::core::time::{Clock as _, SystemClock};
+use swarm::http::{CERTIFICATES_EXPIRED, InitRequest, JoinRequest, LocalNode as _, LocalState};
+use swarm::identity::{Authority, Identity, JoinToken, KeyRequest, NodeIdentity};
 use swarm::manager::control::{AuthFrom, Control, UpdateService};
 use swarm::node::{MemoryRuntime, Node, NodeConfig, Runtime};
 use swarm::runtime::memory::Behaviour;
@@ -201,6 +202,30 @@ async fn a_worker_that_restarts_takes_its_tasks_up_again() {
         .all(|id| view.tasks.get(*id).is_some_and(|t| t.status.state == TaskState::Running));
     assert!(same, "no task was replaced");
     assert_eq!(service(&view).spec.mode.replicas(), Some(4));
+    swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_slept_past_its_certificate_says_so() {
+    let mut swarm = Swarm::start(1).await;
+    let worker = swarm.workers.pop().unwrap();
+    let node = worker.status().node_id;
+    worker.stop().await;
+    drop(worker);
+    let cluster = swarm.manager.control().unwrap().store.snapshot().cluster().unwrap().clone();
+    let authority = Authority::load(&cluster.root_ca).unwrap();
+    let identity = Identity { node, role: NodeRole::Worker, cluster: cluster.id };
+    let key = KeyRequest::generate().unwrap();
+    let hour = Duration::from_secs(3_600);
+    let then = SystemClock.now().before(3 * hour);
+    let certificate = authority.issue(&key.csr, &identity, hour, then).unwrap();
+    let old = NodeIdentity::new(authority.root().clone(), certificate, key.key).unwrap();
+    old.save(&swarm.dir.path().join("worker1/certificates")).unwrap();
+
+    let worker = Node::start(config(&swarm.dir, "worker1", swarm.runtime.clone())).await.unwrap();
+    let status = worker.status();
+    assert_eq!((status.state, &*status.error), (LocalState::Error, CERTIFICATES_EXPIRED));
+    worker.stop().await;
     swarm.stop().await;
 }
 

@@ -34,6 +34,10 @@ swarm_core::object! {
     }
 }
 
+/// What a node says ([`LocalStatus::error`]) whose certificate expired while it was away.
+pub const CERTIFICATES_EXPIRED: &str =
+    "Swarm certificates have expired. To replace them, leave the swarm and join again.";
+
 swarm_core::object! {
     /// A node's place in a swarm: the `Swarm` member of `GET /info` is made from it.
     pub struct LocalStatus {

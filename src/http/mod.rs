@@ -34,7 +34,8 @@ use axum::routing::{get, post};
 pub use dispatch::{ApiVersion, MAX_API_VERSION, MIN_API_VERSION};
 pub use listen::{ListenError, ListenSpec, Listener, TlsFiles, bind};
 pub use local::{
-    InitRequest, JoinRequest, LocalNode, LocalState, LocalStatus, RemoteManager, UnlockRequest,
+    CERTIFICATES_EXPIRED, InitRequest, JoinRequest, LocalNode, LocalState, LocalStatus,
+    RemoteManager, UnlockRequest,
 };
 pub use serve::serve;
 
@@ -127,6 +128,7 @@ fn control(node: &dyn LocalNode) -> Result<Arc<Control>, ApiError> {
         LocalState::Active => {
             "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager."
         }
+        LocalState::Error if status.error == CERTIFICATES_EXPIRED => CERTIFICATES_EXPIRED,
         LocalState::Error => {
             let why = format!("This node cannot take its place in the swarm: {}", status.error);
             return Err(ApiError::plain(Code::Unavailable, why));

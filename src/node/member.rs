@@ -87,6 +87,9 @@ impl Node {
                         \"docker swarm leave --force\" and join again";
             ApiError::plain(Code::Unknown, text)
         })?;
+        if identity.certificate().not_after < SystemClock.now() {
+            return Err(status::certificates_expired());
+        }
         let credentials =
             Credentials::new(identity).map_err(|e| status::local("this node's certificate", e))?;
         let managing = match membership.manager {

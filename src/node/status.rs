@@ -1,6 +1,7 @@
 //! Pure: the texts in which a node answers about its own place in a swarm (moby: `cluster/errors.go`).
 
 use crate::error::{ApiError, Code};
+use crate::http::CERTIFICATES_EXPIRED;
 
 /// `init` or `join` on a member.
 #[must_use]
@@ -36,6 +37,12 @@ pub(super) fn join_continues() -> ApiError {
         "Timeout was reached before node joined. The attempt to join the swarm will continue in \
          the background. Use the \"docker info\" command to see the current swarm status of your node.",
     )
+}
+
+/// A node that was away while its certificate expired, and so could not renew it.
+#[must_use]
+pub(super) fn certificates_expired() -> ApiError {
+    ApiError::plain(Code::Unavailable, CERTIFICATES_EXPIRED)
 }
 
 /// `unlock` of a node that is not locked.
