@@ -114,14 +114,16 @@ fn claim(left: &mut Resources, task: &Task) -> bool {
     if cpus > left.nano_cpus || memory > left.memory_bytes {
         return false;
     }
-    if !task.generic_resources.iter().all(|held| has(&left.generic, held)) {
-        return false;
+    let mut generic = left.generic.clone();
+    for held in &task.generic_resources {
+        if !has(&generic, held) {
+            return false;
+        }
+        take(&mut generic, held);
     }
+    left.generic = generic;
     left.nano_cpus -= cpus;
     left.memory_bytes -= memory;
-    for held in &task.generic_resources {
-        take(&mut left.generic, held);
-    }
     true
 }
 
