@@ -247,3 +247,62 @@ fn secrets_and_configs_see_their_tasks_environment_secrets_and_configs() {
     let unknown = context.payload("config x", &jinja, b"a", &functions, false).unwrap_err();
     assert_eq!(unknown.problem, "unrecognized template type");
 }
+
+#[test]
+fn whatever_is_written_is_expanded_or_refused() {
+    const WORDS: [&str; 40] = [
+        "{{",
+        "}}",
+        "{{-",
+        "-}}",
+        "{{ ",
+        " }}",
+        "/*",
+        "*/",
+        "\"",
+        "`",
+        "'",
+        "\\",
+        "(",
+        ")",
+        "|",
+        ".",
+        "$",
+        "$x",
+        ":=",
+        "=",
+        ",",
+        "-",
+        "1",
+        "ü",
+        "\n",
+        "if",
+        "else",
+        "end",
+        "range",
+        "with",
+        "define",
+        "template",
+        "block",
+        "break",
+        "printf",
+        "slice",
+        "index",
+        ".Service.Labels",
+        ".Task.Slot",
+        "\"x\"",
+    ];
+    let (mut ids, task) = (IdSource::seeded(11), task(1));
+    for _ in 0..20_000 {
+        let words = 1 + ids.below(14);
+        let mut text = "{{".to_owned();
+        for _ in 0..words {
+            text += WORDS[usize::try_from(ids.below(WORDS.len() as u64)).expect("small")];
+            text += ["", " "][usize::try_from(ids.below(2)).expect("small")];
+        }
+        text += "}}";
+        if let Ok(expanded) = expanded(&task, &text) {
+            assert!(expanded.len() <= 4 * text.len() + 100, "{text}: {expanded}");
+        }
+    }
+}
