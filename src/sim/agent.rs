@@ -235,6 +235,7 @@ impl World {
                 self.covered("agent: a removed node is refused");
                 self.net.streams.remove(&stream);
                 agent.phase = Phase::Refused;
+                agent.report_at = None;
                 self.schedule(REJOIN_AFTER, Event::Rejoin(index));
             }
             ManagerMessage::Logs(_) | ManagerMessage::CancelLogs(_) => {}
