@@ -282,7 +282,7 @@ impl World {
 
     fn begin(&mut self, index: usize, life: u64, task: TaskId, ticket: u64, job: &Job) {
         let machine = &self.hosts[index].machine;
-        let takes = machine.takes(job, &mut self.dice);
+        let takes = machine.takes(task, job, &mut self.dice);
         let takes = match takes {
             Some(takes) => takes,
             None if machine.runs(task) => return,

@@ -127,7 +127,7 @@ impl Machine {
     }
 
     /// How long a job takes; absent for one that waits for a container's end.
-    pub(super) fn takes(&self, job: &Job, dice: &mut Dice) -> Option<Duration> {
+    pub(super) fn takes(&self, task: TaskId, job: &Job, dice: &mut Dice) -> Option<Duration> {
         Some(match job {
             Job::Prepare(_) => dice.millis(100, 3_000),
             Job::Attach(_) => dice.millis(5, 50),
@@ -137,8 +137,18 @@ impl Machine {
                 _ => dice.millis(50, 800),
             },
             Job::Wait => return None,
+            Job::Stop { grace, .. } if self.is_stubborn(task) => *grace,
             Job::Stop { grace, .. } => dice.millis(20, 500).min(*grace),
             Job::Remove => dice.millis(5, 200),
+        })
+    }
+
+    /// Whether a container runs that does not end before it is killed.
+    fn is_stubborn(&self, task: TaskId) -> bool {
+        let container = self.containers.get(&task);
+        container.is_some_and(|container| {
+            let stubborn = Behaviour::of(&container.task) == Behaviour::Stubborn;
+            stubborn && container.state == Found::Running
         })
     }
 
