@@ -368,6 +368,8 @@ impl World {
         manager.replica.believes = None;
         manager.replica.store.set_leadership(Leadership::None);
         manager.leading = None;
+        // Who gave up by itself leads again only if it is elected.
+        self.log.leader = self.log.leader.filter(|(leader, _)| *leader != host);
         self.note(format_args!("{name}: leads no more"));
     }
 
