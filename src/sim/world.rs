@@ -30,6 +30,8 @@ use crate::manager::bootstrap::NewCluster;
 
 /// When a world begins.
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+/// A seed has some ten thousand events: with so many it hangs.
+const MOST_EVENTS: u64 = 20_000_000;
 /// Which of a host's processes is to be woken.
 pub(super) const AGENT: usize = 0;
 pub(super) const MANAGER: usize = 1;
@@ -291,6 +293,9 @@ impl World {
         let Some(((at, _), event)) = self.queue.pop_first() else { return Ok(false) };
         self.now = at;
         self.events += 1;
+        if self.events > MOST_EVENTS {
+            return Err(self.violated("end", "events beget events without an end".to_owned()));
+        }
         self.committed.clear();
         self.happen(event)?;
         self.check()?;
