@@ -464,3 +464,23 @@ fn a_new_leader_in_the_middle_makes_no_difference() {
         assert_eq!(outcome(changes), undisturbed, "with new leaders at {changes:?}");
     }
 }
+
+/// A task that was replaced before it was allowed to start hands on what it waited for: otherwise
+/// its successor would run beside the first task, which takes its time to stop.
+#[test]
+fn the_successor_of_a_task_that_waits_waits_for_the_same() {
+    let mut world = World::new(1);
+    let id = world.create(replicated("a", 1));
+    world.behaves(|_| Behaviour::SlowStop(Duration::from_secs(20)));
+    world.run_secs(5);
+    let first = world.running(id)[0].id;
+    for image in ["b", "c"] {
+        world.update(id, |spec| set_image(spec, image));
+        world.run_secs(2);
+    }
+    let newest = world.tasks(id).into_iter().find(|task| image(task) == "c").unwrap();
+    assert_eq!(newest.start_after_stop_of, Some(first));
+    assert_eq!(newest.desired_state, TaskState::Ready);
+    world.run_secs(30);
+    assert_eq!(images(&world, id), BTreeMap::from([("c".to_owned(), 1)]));
+}
