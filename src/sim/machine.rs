@@ -116,6 +116,12 @@ impl Machine {
         self.containers.get(&task).is_some_and(|container| container.state == Found::Running)
     }
 
+    /// Grows with every container that is prepared or started.
+    #[must_use]
+    pub fn lives(&self) -> u64 {
+        self.lives
+    }
+
     /// What an agent finds when it starts.
     #[must_use]
     pub fn inventory(&self) -> Vec<Observed> {

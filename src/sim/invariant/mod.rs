@@ -4,11 +4,27 @@
 //! to settle. An invariant that needs history keeps it itself.
 
 mod a7_epochs;
+mod b10_restarts;
+mod b11_records;
+mod b4_replicas;
+mod b5_stop_first;
+mod b6_global;
+mod c1_addresses;
+mod c3_reuse;
+mod c4_ports;
+mod e2_sessions;
+mod e3_as_desired;
+mod e4_remains;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use swarm_core::model::{NodeId, Service, ServiceId, Task, TaskState, UpdateOrder};
+use swarm_core::store::{Commit, Object, Snapshot};
+
 use super::World;
+use super::consensus::Committed;
 
 /// Something that must be true.
 pub trait Invariant {
@@ -60,5 +76,96 @@ impl fmt::Display for Violation {
 /// Every invariant of this library.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Invariant>> {
-    vec![Box::new(a7_epochs::Epochs)]
+    vec![
+        Box::new(a7_epochs::Epochs),
+        Box::<b4_replicas::Replicas>::default(),
+        Box::<b5_stop_first::StopFirst>::default(),
+        Box::<b6_global::Global>::default(),
+        Box::<b10_restarts::Restarts>::default(),
+        Box::<b11_records::Records>::default(),
+        Box::new(c1_addresses::Addresses),
+        Box::new(c3_reuse::Reuse),
+        Box::new(c4_ports::Ports),
+        Box::<e2_sessions::Sessions>::default(),
+        Box::new(e3_as_desired::AsDesired),
+        Box::new(e4_remains::Remains),
+    ]
+}
+
+/// One commit, with the state that it made.
+struct Step<'a> {
+    entry: &'a Committed,
+    commit: &'a Commit,
+    after: Snapshot,
+}
+
+/// What was committed in this event and changed something, in order.
+fn steps(world: &World) -> Vec<Step<'_>> {
+    let entries = world.committed();
+    let mut steps = Vec::new();
+    for (number, entry) in entries.iter().enumerate() {
+        let Ok(commit) = &entry.result else { continue };
+        let next = entries.get(number + 1);
+        let after = next.map_or_else(|| world.state(), |next| next.before.clone());
+        steps.push(Step { entry, commit, after });
+    }
+    steps
+}
+
+/// What a task stands for: its slot, or in the global modes its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    service: ServiceId,
+    slot: u64,
+    node: Option<NodeId>,
+}
+
+impl Place {
+    fn of(view: &Snapshot, task: &Task) -> Self {
+        let service = view.services.get(task.service_id);
+        let global = service.is_some_and(|service| service.spec.mode.is_global());
+        let node = task.node_id.filter(|_| global);
+        Self { service: task.service_id, slot: task.slot, node }
+    }
+
+    /// The tasks of the place; what shall be removed fills none.
+    fn tasks(self, view: &Snapshot) -> impl Iterator<Item = &std::sync::Arc<Task>> {
+        view.tasks_of(self.service).filter(move |task| {
+            task.desired_state != TaskState::Remove && Self::of(view, task) == self
+        })
+    }
+}
+
+/// Whether two tasks of a slot may run at the same time, for a while.
+fn may_start_first(service: &Service) -> bool {
+    let spec = &service.spec;
+    [&spec.update_config, &spec.rollback_config]
+        .into_iter()
+        .flatten()
+        .any(|config| config.order == Some(UpdateOrder::StartFirst))
+}
+
+/// The services that may, or once might, start a task before its predecessor stops.
+#[derive(Default)]
+struct StartFirst(BTreeSet<ServiceId>);
+
+impl StartFirst {
+    fn learn(&mut self, step: &Step<'_>) {
+        for event in &step.commit.events {
+            if let Some(Object::Service(service)) = &event.new
+                && may_start_first(service)
+            {
+                self.0.insert(service.id);
+            }
+        }
+    }
+
+    fn contains(&self, service: ServiceId) -> bool {
+        self.0.contains(&service)
+    }
+}
+
+/// Whether the end was the task's own doing.
+fn ended_on_its_own(task: &Task) -> bool {
+    matches!(task.status.state, TaskState::Complete | TaskState::Failed | TaskState::Rejected)
 }

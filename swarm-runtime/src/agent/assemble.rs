@@ -52,6 +52,11 @@ impl Shelf {
         }
     }
 
+    /// The secrets that are here.
+    pub fn secrets(&self) -> impl Iterator<Item = SecretId> + '_ {
+        self.secrets.keys().copied()
+    }
+
     /// Gives an item up; whether the node's networks changed by it.
     pub fn drop(&mut self, key: &ItemKey) -> bool {
         match key {

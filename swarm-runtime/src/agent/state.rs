@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use swarm_core::executor::{Assignment, ExecError, ExecErrorKind, Found, Observed};
-use swarm_core::model::{NetworkId, NodeDescription, NodeId, Task, TaskId, TaskState, TaskStatus};
+use swarm_core::model::{
+    NetworkId, NodeDescription, NodeId, SecretId, Task, TaskId, TaskState, TaskStatus,
+};
 use swarm_core::network::{Attachment, NodeNetwork};
 use swarm_core::protocol::{Assignments, Item, ItemKey};
 use swarm_core::time::Timestamp;
@@ -435,6 +437,24 @@ impl AgentState {
     #[must_use]
     pub fn status(&self, task: TaskId) -> Option<&TaskStatus> {
         self.runs.get(&task).map(|run| &run.status)
+    }
+
+    /// Whether it knows of a task: assigned, to be removed, or found by the executor and kept until
+    /// a complete set tells what it is.
+    #[must_use]
+    pub fn holds(&self, task: TaskId) -> bool {
+        self.runs.contains_key(&task) || self.strays.contains_key(&task)
+    }
+
+    /// What it does for a task, and what it last was told about it.
+    #[must_use]
+    pub fn run(&self, task: TaskId) -> Option<&Run> {
+        self.runs.get(&task)
+    }
+
+    /// The secrets whose bytes are here.
+    pub fn secrets(&self) -> impl Iterator<Item = SecretId> + '_ {
+        self.shelf.secrets()
     }
 
     /// The tasks that this node holds something for.

@@ -1,0 +1,137 @@
+//! B10: a task that ended on its own is replaced only as its restart policy says: not more often
+//! than the attempts within the window, and not before the delay, whoever leads.
+//!
+//! Reconstructed from the history of creations, and not from what tasks say of themselves. Times
+//! are those of the store, which the planners know; while no clock is wrong they are the true ones.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_core::model::{
+    Availability, RestartCondition, Task, TaskId, TaskSpec, TaskState, defaults,
+};
+use swarm_core::time::Timestamp;
+
+use super::{Invariant, Place, Step, ended_on_its_own, steps};
+use crate::sim::World;
+use crate::sim::consensus::Author;
+
+#[derive(Default)]
+pub(super) struct Restarts {
+    /// The restarts of each place, with the specification that each began to run.
+    made: BTreeMap<Place, Vec<(Timestamp, Arc<TaskSpec>)>>,
+    /// Tasks that may not be released before a time.
+    held: BTreeMap<TaskId, Timestamp>,
+}
+
+impl Invariant for Restarts {
+    fn name(&self) -> &'static str {
+        "B10"
+    }
+
+    fn after_step(&mut self, world: &World) -> Result<(), String> {
+        steps(world).iter().try_for_each(|step| self.check(step))
+    }
+}
+
+impl Restarts {
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
+        for event in &step.commit.events {
+            let Some(task) = event.new_task() else {
+                event.old_task().into_iter().for_each(|task| {
+                    self.held.remove(&task.id);
+                });
+                continue;
+            };
+            if event.old.is_none() && step.entry.author == Author::Planners {
+                self.created(step, task)?;
+            }
+            let released = task.desired_state == TaskState::Running
+                || task.desired_state == TaskState::Complete;
+            if released
+                && let Some(until) = self.held.remove(&task.id)
+                && step.entry.batch.at < until
+            {
+                return Err(format!(
+                    "entry {} starts {} {:?} before its delay is over",
+                    step.entry.index,
+                    task.name(),
+                    until.since(step.entry.batch.at)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn created(&mut self, step: &Step<'_>, task: &Arc<Task>) -> Result<(), String> {
+        let view = &step.entry.before;
+        let place = Place::of(&step.after, task);
+        let same_run = |old: &&Arc<Task>| old.job_iteration == task.job_iteration;
+        let former = place.tasks(view).filter(same_run);
+        let Some(former) = former.max_by_key(|old| (old.created_at, old.id)) else {
+            self.made.remove(&place);
+            return Ok(());
+        };
+        let restart = former.is_wanted() && ended_on_its_own(former);
+        let rolled_out = task.rollout.is_some() && task.rollout != former.rollout
+            || (task.rollout.is_some() && restart);
+        if rolled_out {
+            self.made.remove(&place);
+            return Ok(());
+        }
+        if !restart {
+            return Ok(());
+        }
+        self.allowed(step, place, former, task)?;
+        let drained = former.node_id.and_then(|node| view.nodes.get(node));
+        if drained.is_none_or(|node| node.spec.availability != Availability::Drain) {
+            let end = former.ended_at.unwrap_or(former.created_at);
+            self.held.insert(task.id, end + delay(former));
+        }
+        self.made.entry(place).or_default().push((step.entry.batch.at, task.spec.clone()));
+        Ok(())
+    }
+
+    /// Whether the policy of a task that ended allows the one that replaces it.
+    fn allowed(
+        &self,
+        step: &Step<'_>,
+        place: Place,
+        former: &Task,
+        task: &Task,
+    ) -> Result<(), String> {
+        let policy = former.spec.restart_policy.clone().unwrap_or_default();
+        let against = |why: String| {
+            let (index, new, old) = (step.entry.index, task.name(), former.name());
+            Err(format!("entry {index} replaces {old} by {new} {why}"))
+        };
+        let done = former.status.state == TaskState::Complete;
+        match policy.condition.unwrap_or(RestartCondition::Any) {
+            RestartCondition::None => return against("although it shall not be restarted".into()),
+            RestartCondition::OnFailure if done => {
+                return against("although it did not fail".into());
+            }
+            _ => {}
+        }
+        let most = policy.max_attempts.unwrap_or(0);
+        if most == 0 {
+            return Ok(());
+        }
+        let window = policy.window.map_or(Duration::ZERO, |window| window.duration());
+        let end = former.ended_at.unwrap_or(former.created_at);
+        let made = self.made.get(&place).map_or(&[][..], Vec::as_slice);
+        let same = made.iter().rev().take_while(|(_, spec)| **spec == *former.spec);
+        let recent = same.filter(|(at, _)| window.is_zero() || *at > end.before(window));
+        let recent = recent.count() as u64;
+        match recent < most {
+            true => Ok(()),
+            false => against(format!("after {recent} attempts, where {most} are allowed")),
+        }
+    }
+}
+
+fn delay(task: &Task) -> Duration {
+    let delay = task.spec.restart_policy.as_ref().and_then(|policy| policy.delay);
+    delay.map_or(defaults::RESTART_DELAY, |delay| delay.duration())
+}

@@ -1,0 +1,155 @@
+//! B5: where the old task stops first, one task of a slot at most is released to start, and one
+//! container of it at most runs on the nodes in session.
+//!
+//! Two exceptions are Swarm's: what did not stop within a minute is not waited for any longer, and
+//! a task that shall be removed fills no slot. Nodes that are down, or were since the new task was
+//! made, cannot be waited for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_core::executor::Found;
+use swarm_core::model::{NodeId, NodeState, Task, TaskId, TaskState};
+use swarm_core::store::{Object, Snapshot};
+use swarm_core::time::Timestamp;
+
+use super::{Invariant, Place, StartFirst, Step, steps};
+use crate::sim::World;
+use crate::sim::consensus::Author;
+use crate::sim::host::Host;
+
+/// As in the orchestrator: how long a replacement waits for its predecessor.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct StopFirst {
+    start_first: StartFirst,
+    /// When each task was made, by the true time.
+    made: BTreeMap<TaskId, Timestamp>,
+    /// When each node was last seen down, by the true time.
+    down: BTreeMap<NodeId, Timestamp>,
+    /// Tasks that were released because the time was up.
+    timed_out: BTreeSet<TaskId>,
+    /// Starts that were looked at, by host.
+    lives: Vec<u64>,
+}
+
+impl Invariant for StopFirst {
+    fn name(&self) -> &'static str {
+        "B5"
+    }
+
+    fn after_step(&mut self, world: &World) -> Result<(), String> {
+        for step in steps(world) {
+            self.start_first.learn(&step);
+            self.released(world, &step)?;
+        }
+        self.lives.resize(world.hosts().len(), 0);
+        for host in world.hosts() {
+            let seen = std::mem::replace(&mut self.lives[host.index], host.machine.lives());
+            if host.machine.lives() > seen {
+                self.started(world, host, seen)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl StopFirst {
+    /// A task is released: nothing of its slot may be left, as far as the store knows.
+    fn released(&mut self, world: &World, step: &Step<'_>) -> Result<(), String> {
+        for event in &step.commit.events {
+            if let Some(Object::Node(node)) = &event.new
+                && node.status.state == NodeState::Down
+            {
+                self.down.insert(node.id, world.now());
+            }
+            let Some(task) = event.new_task() else {
+                event.old_task().into_iter().for_each(|task| {
+                    self.made.remove(&task.id);
+                });
+                continue;
+            };
+            let held = event.old_task().is_none_or(|old| old.desired_state < TaskState::Running);
+            if event.old.is_none() {
+                self.made.insert(task.id, world.now());
+            }
+            if !held
+                || task.desired_state != TaskState::Running
+                || step.entry.author != Author::Planners
+            {
+                continue;
+            }
+            if step.entry.batch.at.since(task.created_at) >= STOP_TIMEOUT {
+                self.timed_out.insert(task.id);
+            }
+            if self.is_excused(task) {
+                continue;
+            }
+            for other in self.rivals(&step.entry.before, task) {
+                let reached = other.status.state >= TaskState::Assigned;
+                if reached && !other.status.state.is_terminal() && self.is_up(world, &other, task) {
+                    return Err(format!(
+                        "entry {} releases {} while {} is {}",
+                        step.entry.index,
+                        task.name(),
+                        other.name(),
+                        other.status.state
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A container was started: no other of its slot may run.
+    fn started(&self, world: &World, host: &Host, seen: u64) -> Result<(), String> {
+        let state = world.state();
+        let fresh =
+            host.machine.containers.iter().filter(|(_, container)| {
+                container.life > seen && container.state == Found::Running
+            });
+        for (id, _) in fresh {
+            let Some(task) = state.tasks.get(*id).filter(|task| !self.is_excused(task)) else {
+                continue;
+            };
+            for other in self.rivals(&state, task) {
+                let runs = other.node_id.and_then(|node| world.host_of(node));
+                let runs = runs.is_some_and(|host| {
+                    host.machine.runs(other.id)
+                        && host.is_running(world.now())
+                        && host.agent.as_ref().is_some_and(|agent| agent.in_session())
+                });
+                if runs && self.is_up(world, &other, task) {
+                    return Err(format!(
+                        "{} starts while {} runs on another node or the same",
+                        task.name(),
+                        other.name()
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_excused(&self, task: &Task) -> bool {
+        task.job_iteration.is_some()
+            || self.start_first.contains(task.service_id)
+            || self.timed_out.contains(&task.id)
+    }
+
+    fn rivals(&self, view: &Snapshot, task: &Task) -> Vec<Arc<Task>> {
+        let place = Place::of(view, task);
+        place.tasks(view).filter(|other| other.id != task.id).cloned().collect()
+    }
+
+    /// Whether a task's node could be waited for as long as another task has existed.
+    fn is_up(&self, world: &World, other: &Task, task: &Task) -> bool {
+        let state = world.state();
+        let Some(node) = other.node_id.and_then(|node| state.nodes.get(node)) else { return false };
+        let made = self.made.get(&task.id).copied().unwrap_or_else(|| world.now());
+        let down = self.down.get(&node.id).is_some_and(|at| *at >= made);
+        node.status.state == NodeState::Ready && !down
+    }
+}
