@@ -3,15 +3,24 @@
 //! Safety is checked after every event of a simulation, liveness once a healed cluster has had time
 //! to settle. An invariant that needs history keeps it itself.
 
+mod a4_replicas;
+mod a5_compare_and_set;
+mod a6_watches;
 mod a7_epochs;
 mod b10_restarts;
 mod b11_records;
+mod b1_states;
+mod b3_references;
 mod b4_replicas;
 mod b5_stop_first;
 mod b6_global;
+mod b7_placement;
+mod b9_rollouts;
 mod c1_addresses;
 mod c3_reuse;
 mod c4_ports;
+mod d1_one_session;
+mod d4_secrets;
 mod e2_sessions;
 mod e3_as_desired;
 mod e4_remains;
@@ -77,15 +86,24 @@ impl fmt::Display for Violation {
 #[must_use]
 pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
+        Box::<a4_replicas::SameState>::default(),
+        Box::new(a5_compare_and_set::CompareAndSet),
+        Box::<a6_watches::Watches>::default(),
         Box::new(a7_epochs::Epochs),
+        Box::new(b1_states::States),
+        Box::new(b3_references::References),
         Box::<b4_replicas::Replicas>::default(),
         Box::<b5_stop_first::StopFirst>::default(),
         Box::<b6_global::Global>::default(),
+        Box::<b7_placement::Placement>::default(),
+        Box::new(b9_rollouts::RollOuts),
         Box::<b10_restarts::Restarts>::default(),
         Box::<b11_records::Records>::default(),
         Box::new(c1_addresses::Addresses),
         Box::new(c3_reuse::Reuse),
         Box::new(c4_ports::Ports),
+        Box::new(d1_one_session::OneSession),
+        Box::new(d4_secrets::Secrets),
         Box::<e2_sessions::Sessions>::default(),
         Box::new(e3_as_desired::AsDesired),
         Box::new(e4_remains::Remains),

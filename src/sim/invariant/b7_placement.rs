@@ -1,0 +1,90 @@
+//! B7: a task is given to a node that is ready, active, satisfies its constraints, and has not as
+//! many tasks of the service as it may have. B8: what the tasks of a node reserve is no more than it
+//! has.
+//!
+//! Nodes change while a plan is on its way, so one that changed a moment ago is not held against the
+//! planner. Host ports are C4's. Whether a scheduler's cache equals what the state says is for its
+//! conformance suite.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use swarm_core::model::{Availability, Node, NodeId, NodeState, Task, TaskState};
+use swarm_core::store::{Object, Snapshot};
+use swarm_core::time::Timestamp;
+use swarm_sched::place::constraint;
+
+use super::{Invariant, steps};
+use crate::sim::World;
+
+/// No plan is on its way for longer.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+pub(super) struct Placement {
+    changed: BTreeMap<NodeId, Timestamp>,
+}
+
+impl Invariant for Placement {
+    fn name(&self) -> &'static str {
+        "B7"
+    }
+
+    fn after_step(&mut self, world: &World) -> Result<(), String> {
+        for step in steps(world) {
+            for event in &step.commit.events {
+                if let Some(Object::Node(node)) = &event.new {
+                    self.changed.insert(node.id, world.now());
+                }
+                let Some(task) = event.new_task() else { continue };
+                let placed = task.status.state == TaskState::Assigned
+                    && event.old_task().is_some_and(|it| it.status.state < TaskState::Assigned);
+                let Some(node) = task.node_id.filter(|_| placed) else { continue };
+                let Some(node) = step.after.nodes.get(node) else { continue };
+                let changed = self.changed.get(&node.id);
+                if changed.is_none_or(|at| world.now().since(*at) > ON_ITS_WAY) {
+                    suits(node, task)?;
+                }
+                has_room(&step.after, node, task)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn suits(node: &Node, task: &Task) -> Result<(), String> {
+    let against = |why: &str| Err(format!("{} is given to a node that {why}", task.name()));
+    if node.status.state != NodeState::Ready {
+        return against("is not ready");
+    }
+    if node.spec.availability != Availability::Active {
+        return against("is not active");
+    }
+    let constraints = constraint::parse_all(task.spec.constraints()).unwrap_or_default();
+    match constraints.iter().all(|constraint| constraint.matches(node)) {
+        true => Ok(()),
+        false => against("does not satisfy its constraints"),
+    }
+}
+
+fn has_room(view: &Snapshot, node: &Node, task: &Task) -> Result<(), String> {
+    let there =
+        |task: &Task| (TaskState::Assigned..=TaskState::Running).contains(&task.status.state);
+    let on = || view.tasks_on(node.id).filter(|task| there(task));
+    let most = task.spec.placement.as_ref().map_or(0, |placement| placement.max_replicas);
+    let same = on().filter(|other| other.service_id == task.service_id && other.is_wanted());
+    if most > 0 && same.count() as u64 > most {
+        return Err(format!("{} is one too many of its service on its node", task.name()));
+    }
+    let (mut cpus, mut memory) = (0, 0);
+    for other in on() {
+        let wanted = other.spec.resources.as_ref().and_then(|it| it.reservations.as_ref());
+        cpus += wanted.map_or(0, |wanted| wanted.nano_cpus);
+        memory += wanted.map_or(0, |wanted| wanted.memory_bytes);
+    }
+    let has = node.description.as_ref().map(|node| &node.resources);
+    match has.is_none_or(|has| cpus <= has.nano_cpus && memory <= has.memory_bytes) {
+        true => Ok(()),
+        false => Err(format!("with {} its node is reserved beyond what it has", task.name())),
+    }
+}

@@ -1,0 +1,99 @@
+//! B9: a roll-out has no more slots in flight than its parallelism, changes nothing while it is
+//! paused, and going back never makes it go back again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use swarm_core::model::{Service, UpdateState};
+use swarm_core::store::{Object, Snapshot};
+use swarm_core::time::Timestamp;
+
+use super::{Invariant, Place, Step, steps};
+use crate::sim::World;
+use crate::sim::consensus::Author;
+
+pub(super) struct RollOuts;
+
+impl Invariant for RollOuts {
+    fn name(&self) -> &'static str {
+        "B9"
+    }
+
+    fn after_step(&mut self, world: &World) -> Result<(), String> {
+        let steps = steps(world);
+        let planned = steps.iter().filter(|step| step.entry.author == Author::Planners);
+        planned.into_iter().try_for_each(check)
+    }
+}
+
+fn check(step: &Step<'_>) -> Result<(), String> {
+    let mut looked_at = BTreeSet::new();
+    for event in &step.commit.events {
+        match (&event.old, &event.new) {
+            (Some(Object::Service(old)), Some(Object::Service(new))) => back_once(old, new)?,
+            (None, Some(Object::Task(task))) => {
+                let Some(service) = step.after.services.get(task.service_id) else { continue };
+                let status = service.update_status.as_ref();
+                let began = status.and_then(|status| status.started_at);
+                if task.rollout.is_none() || task.rollout != began {
+                    continue;
+                }
+                if looked_at.insert(service.id) {
+                    let (index, name) = (step.entry.index, &service.spec.name);
+                    bounded(step, service, began)
+                        .map_err(|why| format!("entry {index}: the roll-out of {name} {why}"))?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn back_once(old: &Service, new: &Service) -> Result<(), String> {
+    let state = |service: &Service| service.update_status.as_ref().map(|status| status.state);
+    let goes_back =
+        |state| matches!(state, Some(UpdateState::RollbackStarted | UpdateState::RollbackPaused));
+    let again = goes_back(state(old))
+        && state(new) == Some(UpdateState::RollbackStarted)
+        && old.spec != new.spec;
+    match again {
+        true => Err(format!("{} goes back while it goes back", new.spec.name)),
+        false => Ok(()),
+    }
+}
+
+fn bounded(step: &Step<'_>, service: &Service, began: Option<Timestamp>) -> Result<(), String> {
+    let (before, after) =
+        (in_flight(&step.entry.before, service, began), in_flight(&step.after, service, began));
+    let state = service.update_status.as_ref().map(|status| status.state);
+    let back = state == Some(UpdateState::RollbackStarted);
+    let config = if back { &service.spec.rollback_config } else { &service.spec.update_config };
+    let most = config.as_ref().map_or(1, |config| config.parallelism);
+    if most > 0 && after.len() > before.len() && after.len() as u64 > most {
+        return Err(format!("has {} slots in flight, not {most}", after.len()));
+    }
+    let paused = matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused));
+    let reached = |view: &Snapshot| -> BTreeSet<Place> {
+        let tasks = view.tasks_of(service.id).filter(|task| task.rollout == began);
+        tasks.map(|task| Place::of(view, task)).collect()
+    };
+    // What it was about to replace when it stopped is in the same commit.
+    let was = step.entry.before.services.get(service.id).and_then(|it| it.update_status.clone());
+    let was_paused = was.is_some_and(|was| Some(was.state) == state);
+    match paused && was_paused && !reached(&step.after).is_subset(&reached(&step.entry.before)) {
+        true => Err("goes on while it is paused".to_owned()),
+        false => Ok(()),
+    }
+}
+
+/// The slots whose latest task of the roll-out has neither run nor ended.
+fn in_flight(view: &Snapshot, service: &Service, began: Option<Timestamp>) -> BTreeSet<Place> {
+    let open = |task: &&Arc<swarm_core::model::Task>| {
+        task.rollout == began
+            && task.is_wanted()
+            && task.running_since.is_none()
+            && task.ended_at.is_none()
+    };
+    view.tasks_of(service.id).filter(open).map(|task| Place::of(view, task)).collect()
+}
