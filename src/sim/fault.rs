@@ -148,6 +148,10 @@ impl World {
         if let Some(manager) = self.hosts[host].manager.take() {
             let Manager { replica, .. } = manager;
             self.disks.insert(host, replica);
+            // A process that comes back follows until it is elected.
+            if self.leader() == Some(host) {
+                self.log.leader = None;
+            }
         }
     }
 

@@ -52,6 +52,7 @@ impl Restarts {
             if released
                 && let Some(until) = self.held.remove(&task.id)
                 && step.entry.batch.at < until
+                && step.entry.batch.at >= task.created_at
             {
                 return Err(format!(
                     "entry {} starts {} {:?} before its delay is over",
@@ -86,7 +87,8 @@ impl Restarts {
         self.allowed(step, place, former, task)?;
         let drained = former.node_id.and_then(|node| view.nodes.get(node));
         if drained.is_none_or(|node| node.spec.availability != Availability::Drain) {
-            let end = former.ended_at.unwrap_or(former.created_at);
+            // An end may be dated by a clock that has been set back since.
+            let end = former.ended_at.unwrap_or(former.created_at).min(task.created_at);
             self.held.insert(task.id, end + delay(former));
         }
         self.made.entry(place).or_default().push((step.entry.batch.at, task.spec.clone()));

@@ -15,7 +15,7 @@ use swarm_core::model::{
 use swarm_core::store::Snapshot;
 use swarm_sched::place::constraint;
 
-use super::{Invariant, Place, ended_on_its_own};
+use super::{Invariant, Place};
 use crate::sim::World;
 use crate::sim::machine::Behaviour;
 
@@ -220,8 +220,12 @@ impl Look<'_> {
     /// A job: each part has completed, is at work, was given up, or says what it waits for.
     fn job(&self, service: &Service) -> Result<(), String> {
         let run = service.job_iteration();
-        let places = self.places(service).into_values();
+        let places = match service.spec.mode.is_global() {
+            true => self.nodes(service)?,
+            false => self.places(service),
+        };
         let places: Vec<Vec<Arc<Task>>> = places
+            .into_values()
             .map(|tasks| tasks.into_iter().filter(|task| task.job_iteration == run).collect())
             .filter(|tasks: &Vec<Arc<Task>>| !tasks.is_empty())
             .collect();
@@ -263,14 +267,14 @@ fn is_current(service: &Service, task: &Task) -> bool {
     spec == **wanted
 }
 
-/// Whether the policy of a task that ended asks for no other.
+/// Whether the policy of a task asks for no other after it: neither when it ends on its own, nor
+/// when it has to leave its node.
 fn is_given_up(task: &Task) -> bool {
     let policy = task.spec.restart_policy.clone().unwrap_or_default();
     let attempts = policy.max_attempts.unwrap_or(0);
-    ended_on_its_own(task)
-        && match policy.condition.unwrap_or(RestartCondition::Any) {
-            RestartCondition::None => true,
-            RestartCondition::OnFailure if task.status.state == TaskState::Complete => true,
-            _ => attempts > 0 && task.restarts.len() as u64 >= attempts,
-        }
+    match policy.condition.unwrap_or(RestartCondition::Any) {
+        RestartCondition::None => true,
+        RestartCondition::OnFailure if task.status.state == TaskState::Complete => true,
+        _ => attempts > 0 && task.restarts.len() as u64 >= attempts,
+    }
 }

@@ -26,6 +26,10 @@ pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// zero: what fails at once shall not keep the managers busy with nothing else.
 const SHORTEST_LIFE: Duration = Duration::from_millis(100);
 
+/// Clocks of managers differ by less than this. A moment that lies further ahead was written down by
+/// a clock that has been set back since: it has passed, whatever it says.
+const SKEW: Duration = Duration::from_secs(60);
+
 /// Attempts that a task remembers, so that it stays of bounded size. A policy that allows more
 /// within its window never runs out of attempts.
 const ATTEMPTS: usize = 1_000;
@@ -94,19 +98,33 @@ fn holds_nothing(view: &Snapshot, task: &Task) -> bool {
 }
 
 /// Makes a new task start at `at` and not before `old` has stopped: at once, if nothing is to be
-/// waited for. `old` was told to stop, or is so in the same plan.
+/// waited for. `old` was told to stop, or is so in the same plan. Where there is a delay, what is out
+/// of reach now may be back at its end, and running still: then that is waited for. (SwarmKit looks
+/// at the old task's node when it makes the new one, and not again.)
 pub(super) fn start(view: &Snapshot, task: &mut Task, at: Timestamp, old: &Task, now: Timestamp) {
     let stopped = old.status.state.is_terminal() || holds_nothing(view, old);
     task.start_after = (at > now).then_some(at);
-    task.start_after_stop_of = (!stopped).then_some(old.id);
+    let may_return = at > now && !old.status.state.is_terminal();
+    task.start_after_stop_of = (!stopped || may_return).then_some(old.id);
     if at > now || !stopped {
         task.desired_state = TaskState::Ready;
     }
 }
 
+/// Whether a moment that has passed was written down by a clock that was far ahead. Nothing waits
+/// until the clock is there again: that may take an hour, or a year.
+pub(super) fn is_misdated(at: Timestamp, now: Timestamp) -> bool {
+    at > now + SKEW
+}
+
+/// Until when a task is not to be started.
+fn held_until(task: &Task, now: Timestamp) -> Option<Timestamp> {
+    task.start_after.filter(|at| *at > now && !is_misdated(task.created_at, now))
+}
+
 /// Starts a task that is desired `ready` if it has waited for everything.
 fn release(view: &Snapshot, task: &Task, now: Timestamp, plan: &mut Plan) {
-    if let Some(at) = task.start_after.filter(|at| *at > now) {
+    if let Some(at) = held_until(task, now) {
         return plan.look_again(at);
     }
     let old = task.start_after_stop_of.and_then(|old| view.tasks.get(old));
@@ -166,7 +184,7 @@ impl<'a> Repair<'a> {
         ctx: &mut Ctx<'_>,
         plan: &mut Plan,
     ) {
-        if let Some(at) = task.start_after.filter(|at| *at > ctx.now)
+        if let Some(at) = held_until(task, ctx.now)
             && task.status.state.is_terminal()
             && !relieved
         {
@@ -202,6 +220,7 @@ impl<'a> Repair<'a> {
         let drained = node.is_some_and(|node| node.spec.availability == Availability::Drain);
         let began = old.start_after.unwrap_or(old.created_at);
         let at = (since + delay(old)).max(began + SHORTEST_LIFE);
+        let at = at.min(ctx.now + delay(old).max(SHORTEST_LIFE));
         let at = if drained { ctx.now } else { at };
         start(self.view, &mut new, at, old, ctx.now);
         new.restarts = self.attempts(old, &new);

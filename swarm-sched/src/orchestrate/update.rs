@@ -191,6 +191,11 @@ impl<'a> Survey<'a> {
                 survey.slot(view, slot, started, &mut clean);
             }
         }
+        for made in &mut survey.made {
+            if made.arrived.is_some_and(|at| restart::is_misdated(at, now)) {
+                made.arrived = Some(Timestamp::ZERO);
+            }
+        }
         survey.dirty.sort_by_key(|slot| (slot.wanted().any(|task| rank(task).0), slot.place));
         survey.ended.sort_by_key(|task| (task.ended_at, task.id));
         survey

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use swarm_core::model::{RestartCondition, RestartPolicy, TaskState};
+use swarm_core::model::{NodeState, RestartCondition, RestartPolicy, TaskState};
 use swarm_core::time::Nanos;
 
 use super::world::{Behaviour, World, policy, replicated};
@@ -198,4 +198,41 @@ fn a_new_leader_keeps_to_the_delay() {
     assert!(world.running(id).is_empty());
     world.run_secs(1);
     assert_eq!(world.slots(id), [1]);
+}
+
+#[test]
+fn a_node_that_is_back_before_the_delay_is_over_is_waited_for() {
+    let mut world = World::new(2);
+    world.behaves(|_| Behaviour::SlowStop(Duration::from_secs(30)));
+    let id = world.create(replicated("nginx", 1));
+    world.run_secs(1);
+    let old = world.running(id)[0].clone();
+    world.lose(old.node_id.unwrap());
+    world.run_secs(2);
+    world.edit_node(old.node_id.unwrap(), |node| node.status.state = NodeState::Ready);
+    world.run_secs(20);
+    assert_eq!(world.running(id).iter().map(|task| task.id).collect::<Vec<_>>(), [old.id]);
+    world.run_secs(20);
+    assert!(world.running(id).iter().all(|task| task.id != old.id));
+    assert_eq!(world.running(id).len(), 1);
+}
+
+#[test]
+fn a_clock_that_is_set_back_keeps_nothing_waiting() {
+    const AHEAD: Duration = Duration::from_secs(3_600);
+    // Whether the wrong clock saw the replacement made, or the end alone.
+    for seen in [SECOND, Duration::ZERO] {
+        let mut world = World::new(1);
+        let id = world.create(replicated("nginx", 1));
+        world.run_secs(1);
+        world.now = world.now + AHEAD;
+        world.report(world.running(id)[0].id, TaskState::Failed);
+        if !seen.is_zero() {
+            world.run(seen);
+        }
+        world.now = world.now.before(AHEAD);
+        world.change_leader();
+        world.run_secs(6);
+        assert_eq!(world.running(id).len(), 1, "it had {seen:?} to make a replacement");
+    }
 }

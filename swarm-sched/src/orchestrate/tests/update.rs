@@ -484,3 +484,20 @@ fn the_successor_of_a_task_that_waits_waits_for_the_same() {
     world.run_secs(30);
     assert_eq!(images(&world, id), BTreeMap::from([("c".to_owned(), 1)]));
 }
+
+#[test]
+fn a_roll_out_goes_on_when_the_clock_is_set_back() {
+    const AHEAD: Duration = Duration::from_secs(3_600);
+    let mut world = World::new(2);
+    let id = world.create(replicated("nginx:1", 3));
+    world.run_secs(1);
+    world.now = world.now + AHEAD;
+    world.update(id, |spec| set_image(spec, "nginx:2"));
+    world.run_secs(1);
+    world.now = world.now.before(AHEAD);
+    world.change_leader();
+    world.run_secs(60);
+    assert_eq!(images(&world, id), BTreeMap::from([("nginx:2".to_owned(), 3)]));
+    let status = world.service(id).update_status.clone().unwrap();
+    assert_eq!(status.state, UpdateState::Completed);
+}
