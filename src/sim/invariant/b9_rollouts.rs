@@ -64,24 +64,26 @@ fn back_once(old: &Service, new: &Service) -> Result<(), String> {
 }
 
 fn bounded(step: &Step<'_>, service: &Service, began: Option<Timestamp>) -> Result<(), String> {
-    let (before, after) =
-        (in_flight(&step.entry.before, service, began), in_flight(&step.after, service, began));
-    let state = service.update_status.as_ref().map(|status| status.state);
-    let back = state == Some(UpdateState::RollbackStarted);
-    let config = if back { &service.spec.rollback_config } else { &service.spec.update_config };
-    let most = config.as_ref().map_or(1, |config| config.parallelism);
-    if most > 0 && after.len() > before.len() && after.len() as u64 > most {
-        return Err(format!("has {} slots in flight, not {most}", after.len()));
-    }
-    let paused = matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused));
+    let before = &step.entry.before;
     let reached = |view: &Snapshot| -> BTreeSet<Place> {
         let tasks = view.tasks_of(service.id).filter(|task| task.rollout == began);
         tasks.map(|task| Place::of(view, task)).collect()
     };
-    // What it was about to replace when it stopped is in the same commit.
-    let was = step.entry.before.services.get(service.id).and_then(|it| it.update_status.clone());
-    let was_paused = was.is_some_and(|was| Some(was.state) == state);
-    match paused && was_paused && !reached(&step.after).is_subset(&reached(&step.entry.before)) {
+    // A slot that was reached already gets new tasks for other reasons too.
+    if reached(&step.after).is_subset(&reached(before)) {
+        return Ok(());
+    }
+    let state = service.update_status.as_ref().map(|status| status.state);
+    let back = state == Some(UpdateState::RollbackStarted);
+    let config = if back { &service.spec.rollback_config } else { &service.spec.update_config };
+    let most = config.as_ref().map_or(1, |config| config.parallelism);
+    let open = in_flight(&step.after, service, began).len();
+    if most > 0 && open as u64 > most {
+        return Err(format!("has {open} slots in flight, not {most}"));
+    }
+    let paused = matches!(state, Some(UpdateState::Paused | UpdateState::RollbackPaused));
+    let was = before.services.get(service.id).and_then(|it| it.update_status.as_ref());
+    match paused && was.map(|was| was.state) == state {
         true => Err("goes on while it is paused".to_owned()),
         false => Ok(()),
     }

@@ -11,6 +11,9 @@ use crate::sim::World;
 /// Events between two looks.
 const EVERY: u64 = 50;
 
+/// The news that a task has ended may be on its way for so long.
+const ON_ITS_WAY: std::time::Duration = std::time::Duration::from_secs(60);
+
 pub(super) struct Secrets;
 
 impl Invariant for Secrets {
@@ -29,7 +32,10 @@ impl Invariant for Secrets {
         let state = world.state();
         look(world, |task| {
             let known = state.tasks.get(task.id);
-            known.is_some_and(|task| !task.status.state.is_terminal())
+            known.is_none_or(|task| {
+                let recent = world.now().since(task.updated_at) < ON_ITS_WAY;
+                recent || !task.status.state.is_terminal()
+            })
         })
     }
 }

@@ -151,7 +151,8 @@ impl Look<'_> {
             let usable = node.status.state == NodeState::Ready
                 && node.spec.availability != Availability::Drain;
             if !usable || !fits(node) {
-                if let Some(task) = tasks.iter().find(|task| task.is_wanted()) {
+                let runs = |task: &&Arc<Task>| task.is_wanted() && !task.status.state.is_terminal();
+                if let Some(task) = tasks.iter().find(runs) {
                     return Err(format!("{} shall run on a node that it is not for", task.name()));
                 }
             } else if node.spec.availability == Availability::Active {

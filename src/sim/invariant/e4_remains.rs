@@ -2,24 +2,47 @@
 //! services and tasks nothing at all, neither in the store nor on a machine.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use swarm_core::executor::Found;
 use swarm_core::model::{NodeState, Service, ServiceId, Task, TaskState, defaults};
 use swarm_core::store::Snapshot;
 
-use super::{Invariant, Place};
+use swarm_core::model::TaskId;
+use swarm_core::time::Timestamp;
+
+use super::{Invariant, Place, steps};
 use crate::sim::World;
 use crate::sim::host::Host;
 
-pub(super) struct Remains;
+/// What was erased less long ago may still be there.
+const ON_ITS_WAY: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+pub(super) struct Remains {
+    /// Tasks that were erased lately, and when.
+    erased: BTreeMap<TaskId, Timestamp>,
+}
 
 impl Invariant for Remains {
     fn name(&self) -> &'static str {
         "E4"
     }
 
+    fn after_step(&mut self, world: &World) -> Result<(), String> {
+        for step in steps(world) {
+            for event in step.commit.events.iter().filter(|event| event.new.is_none()) {
+                if let Some(task) = event.old_task() {
+                    self.erased.insert(task.id, world.now());
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn at_rest(&mut self, world: &World) -> Result<(), String> {
         let state = world.state();
+        self.erased.retain(|_, at| world.now().since(*at) < ON_ITS_WAY);
         history(&state)?;
         for task in state.tasks.iter() {
             let removed = task.desired_state == TaskState::Remove
@@ -40,7 +63,7 @@ impl Invariant for Remains {
             }
         }
         let hosts = world.hosts().iter().filter(|host| !host.is_lost());
-        hosts.into_iter().try_for_each(|host| machine(&state, host))
+        hosts.into_iter().try_for_each(|host| self.machine(&state, host))
     }
 }
 
@@ -92,27 +115,36 @@ fn limit(view: &Snapshot, service: &Service) -> Option<usize> {
     usize::try_from(limit).ok()
 }
 
-/// A machine has containers of its own tasks alone, and the journal no more than they.
-fn machine(view: &Snapshot, host: &Host) -> Result<(), String> {
-    for (id, container) in &host.machine.containers {
-        let Some(task) = view.tasks.get(*id) else {
-            return Err(format!("{} has a container of {id}, which is erased", host.name));
-        };
-        if task.node_id != Some(host.id) {
-            return Err(format!(
-                "{} has a container of {}, another's task",
-                host.name,
-                task.name()
-            ));
+impl Remains {
+    /// A machine has containers of its own tasks alone, and the journal no more than they.
+    fn machine(&self, view: &Snapshot, host: &Host) -> Result<(), String> {
+        for (id, container) in &host.machine.containers {
+            let Some(task) = view.tasks.get(*id) else {
+                if self.erased.contains_key(id) {
+                    continue;
+                }
+                return Err(format!("{} has a container of {id}, which is erased", host.name));
+            };
+            if task.node_id != Some(host.id) {
+                return Err(format!(
+                    "{} has a container of {}, another's task",
+                    host.name,
+                    task.name()
+                ));
+            }
+            let wanted =
+                task.desired_state <= TaskState::Complete && !task.status.state.is_terminal();
+            if container.state == Found::Running && !wanted {
+                return Err(format!("{} still runs on {}", task.name(), host.name));
+            }
         }
-        let wanted = task.desired_state <= TaskState::Complete && !task.status.state.is_terminal();
-        if container.state == Found::Running && !wanted {
-            return Err(format!("{} still runs on {}", task.name(), host.name));
+        let stray = host
+            .journal
+            .keys()
+            .find(|id| view.tasks.get(**id).is_none() && !self.erased.contains_key(id));
+        match stray {
+            Some(id) => Err(format!("the journal of {} has {id}, which is erased", host.name)),
+            None => Ok(()),
         }
-    }
-    let stray = host.journal.keys().find(|id| view.tasks.get(**id).is_none());
-    match stray {
-        Some(id) => Err(format!("the journal of {} has {id}, which is erased", host.name)),
-        None => Ok(()),
     }
 }

@@ -106,7 +106,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(d4_secrets::Secrets),
         Box::<e2_sessions::Sessions>::default(),
         Box::new(e3_as_desired::AsDesired),
-        Box::new(e4_remains::Remains),
+        Box::<e4_remains::Remains>::default(),
     ]
 }
 
