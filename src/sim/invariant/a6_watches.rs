@@ -23,7 +23,7 @@ impl Invariant for Watches {
     }
 
     fn after_step(&mut self, world: &World) -> Result<(), String> {
-        if world.events() % EVERY != 0 {
+        if !world.events().is_multiple_of(EVERY) {
             return Ok(());
         }
         world.hosts().iter().try_for_each(|host| self.look(host))

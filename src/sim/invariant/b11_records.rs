@@ -42,9 +42,9 @@ impl Invariant for Records {
                 }
             }
         }
-        match world.events() % EVERY {
-            0 => self.look(world),
-            _ => Ok(()),
+        match world.events().is_multiple_of(EVERY) {
+            true => self.look(world),
+            false => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ impl Invariant for OneSession {
     }
 
     fn after_step(&mut self, world: &World) -> Result<(), String> {
-        if world.events() % EVERY != 0 {
+        if !world.events().is_multiple_of(EVERY) {
             return Ok(());
         }
         let leader = world.leader().and_then(|leader| world.hosts()[leader].manager.as_ref());

@@ -22,9 +22,9 @@ impl Invariant for Secrets {
     }
 
     fn after_step(&mut self, world: &World) -> Result<(), String> {
-        match world.events() % EVERY {
-            0 => look(world, |_| true),
-            _ => Ok(()),
+        match world.events().is_multiple_of(EVERY) {
+            true => look(world, |_| true),
+            false => Ok(()),
         }
     }
 

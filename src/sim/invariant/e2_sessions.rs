@@ -34,7 +34,7 @@ impl Invariant for Sessions {
 
     fn after_step(&mut self, world: &World) -> Result<(), String> {
         self.never_down(world)?;
-        if world.is_healed() && world.events() % EVERY == 0 {
+        if world.is_healed() && world.events().is_multiple_of(EVERY) {
             self.lasts(world)?;
         }
         Ok(())
