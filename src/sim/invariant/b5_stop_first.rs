@@ -2,8 +2,8 @@
 //! container of it at most runs on the nodes in session.
 //!
 //! Two exceptions are Swarm's: what did not stop within a minute is not waited for any longer, and
-//! a task that shall be removed fills no slot. Nodes that are down, or were since either task was
-//! made, are left out (docs/simulation.md, "Known and not mended").
+//! a task that shall be removed fills no slot. Nodes that are down, or were since the new task was
+//! made, cannot be waited for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -148,8 +148,7 @@ impl StopFirst {
     fn is_up(&self, world: &World, other: &Task, task: &Task) -> bool {
         let state = world.state();
         let Some(node) = other.node_id.and_then(|node| state.nodes.get(node)) else { return false };
-        let made = [task, other].map(|task| self.made.get(&task.id).copied());
-        let made = made.into_iter().flatten().min().unwrap_or_else(|| world.now());
+        let made = self.made.get(&task.id).copied().unwrap_or_else(|| world.now());
         let down = self.down.get(&node.id).is_some_and(|at| *at >= made);
         node.status.state == NodeState::Ready && !down
     }

@@ -162,7 +162,7 @@ impl<'a> Keeper<'a> {
                 let mut task = self.repair.maker.task(Place::Node(id), ctx);
                 if let Some(slot) = slot {
                     let old = slot.newest();
-                    restart::start(self.repair.view, &mut task, ctx.now, old, ctx.now);
+                    restart::start(self.repair.view, &mut task, ctx.now, (slot, old), ctx.now);
                     task.restarts.clone_from(&old.restarts);
                 }
                 plan.changes.push(Change::create(task));

@@ -177,7 +177,7 @@ impl<'a> Replicated<'a> {
             let mut task = self.repair.maker.task(place, ctx);
             if let Some(slot) = self.vacant.get(&place) {
                 let old = slot.newest();
-                restart::start(self.repair.view, &mut task, ctx.now, old, ctx.now);
+                restart::start(self.repair.view, &mut task, ctx.now, (*slot, old), ctx.now);
                 task.restarts.clone_from(&old.restarts);
             }
             plan.changes.push(Change::create(task));

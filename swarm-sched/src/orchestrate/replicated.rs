@@ -102,7 +102,7 @@ fn fill(
         let mut task = repair.maker.task(place, ctx);
         if let Some(slot) = free.remove(&place) {
             let old = slot.newest();
-            restart::start(repair.view, &mut task, ctx.now, old, ctx.now);
+            restart::start(repair.view, &mut task, ctx.now, (slot, old), ctx.now);
             task.restarts.clone_from(&old.restarts);
         }
         plan.changes.push(Change::create(task));

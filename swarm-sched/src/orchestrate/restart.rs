@@ -97,18 +97,34 @@ fn holds_nothing(view: &Snapshot, task: &Task) -> bool {
         || task.node_id.is_some_and(|node| view.nodes.get(node).is_none_or(down))
 }
 
-/// Makes a new task start at `at` and not before `old` has stopped: at once, if nothing is to be
-/// waited for. `old` was told to stop, or is so in the same plan. Where there is a delay, what is out
-/// of reach now may be back at its end, and running still: then that is waited for. (SwarmKit looks
-/// at the old task's node when it makes the new one, and not again.)
-pub(super) fn start(view: &Snapshot, task: &mut Task, at: Timestamp, old: &Task, now: Timestamp) {
+/// Makes a new task of a slot start at `at` and not before `old` has stopped, and whatever else of
+/// the slot was told to: at once, if nothing is to be waited for. `old` was told to stop, or is so in
+/// the same plan. Where there is a delay, what is out of reach now may be back at its end, and
+/// running still: then that is waited for. (SwarmKit looks at the old task and its node when it
+/// makes the new one, and not again.)
+pub(super) fn start(
+    view: &Snapshot,
+    task: &mut Task,
+    at: Timestamp,
+    (slot, old): (Slot<'_>, &Task),
+    now: Timestamp,
+) {
     let stopped = old.status.state.is_terminal() || holds_nothing(view, old);
-    task.start_after = (at > now).then_some(at);
     let may_return = at > now && !old.status.state.is_terminal();
-    task.start_after_stop_of = (!stopped || may_return).then_some(old.id);
-    if at > now || !stopped {
+    let older = still_stopping(view, slot).find(|older| older.id != old.id);
+    task.start_after = (at > now).then_some(at);
+    task.start_after_stop_of =
+        (!stopped || may_return).then_some(old.id).or(older.map(|older| older.id));
+    if task.start_after.is_some() || task.start_after_stop_of.is_some() {
         task.desired_state = TaskState::Ready;
     }
+}
+
+/// The tasks of a slot that were told to stop and have not. One that never reached its node stops at
+/// once, although it was waiting for another itself: so looking at the newest alone is not enough.
+fn still_stopping<'a>(view: &Snapshot, slot: Slot<'a>) -> impl Iterator<Item = &'a Arc<Task>> {
+    let stopping = move |task: &&Arc<Task>| !task.is_wanted() && !has_stopped(view, task);
+    slot.tasks.iter().filter(stopping)
 }
 
 /// Whether a moment that has passed was written down by a clock that was far ahead. Nothing waits
@@ -123,13 +139,15 @@ fn held_until(task: &Task, now: Timestamp) -> Option<Timestamp> {
 }
 
 /// Starts a task that is desired `ready` if it has waited for everything.
-fn release(view: &Snapshot, task: &Task, now: Timestamp, plan: &mut Plan) {
+fn release(view: &Snapshot, slot: Slot<'_>, task: &Task, now: Timestamp, plan: &mut Plan) {
     if let Some(at) = held_until(task, now) {
         return plan.look_again(at);
     }
     let old = task.start_after_stop_of.and_then(|old| view.tasks.get(old));
     let deadline = task.created_at + STOP_TIMEOUT;
-    if old.is_some_and(|old| !has_stopped(view, old)) && now < deadline {
+    let waits = old.is_some_and(|old| !has_stopped(view, old))
+        || still_stopping(view, slot).next().is_some();
+    if waits && now < deadline {
         return plan.look_again(deadline);
     }
     plan.changes.push(Change::Desire(task.id, goal(task.job_iteration)));
@@ -163,7 +181,7 @@ impl<'a> Repair<'a> {
             self.leave_one(&mut sound, plan);
         }
         for task in sound.iter().filter(|task| task.desired_state == TaskState::Ready) {
-            release(self.view, task, ctx.now, plan);
+            release(self.view, slot, task, ctx.now, plan);
         }
         for task in failing {
             self.failing(slot, task, !sound.is_empty(), ctx, plan);
@@ -222,7 +240,7 @@ impl<'a> Repair<'a> {
         let at = (since + delay(old)).max(began + SHORTEST_LIFE);
         let at = at.min(ctx.now + delay(old).max(SHORTEST_LIFE));
         let at = if drained { ctx.now } else { at };
-        start(self.view, &mut new, at, old, ctx.now);
+        start(self.view, &mut new, at, (slot, old), ctx.now);
         new.restarts = self.attempts(old, &new);
         if !ended_on_its_own(old) {
             new.rollout = old.rollout;

@@ -501,3 +501,21 @@ fn a_roll_out_goes_on_when_the_clock_is_set_back() {
     let status = world.service(id).update_status.clone().unwrap();
     assert_eq!(status.state, UpdateState::Completed);
 }
+
+#[test]
+fn going_back_waits_for_the_task_that_the_failed_one_was_waiting_for() {
+    let mut world = World::new(1);
+    world.behaves(|task| match image(task) {
+        "b" => Behaviour::Rejected,
+        _ => Behaviour::SlowStop(Duration::from_secs(20)),
+    });
+    let id = running(&mut world, 1, |config| {
+        config.failure_action = Some(FailureAction::Rollback);
+    });
+    world.update(id, to_b);
+    for _ in 0..60 {
+        world.run_secs(1);
+        assert!(world.running(id).len() <= 1, "two tasks of one slot run");
+    }
+    assert_eq!(images(&world, id), BTreeMap::from([("a".to_owned(), 1)]));
+}
