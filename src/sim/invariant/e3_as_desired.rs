@@ -87,8 +87,9 @@ impl Look<'_> {
         let troubled = self.is_troubled(&sample);
         let update = service.update_status.as_ref();
         let stopped = update.is_some_and(|status| {
-            matches!(status.state, UpdateState::Paused | UpdateState::RollbackPaused)
-                && !status.message.is_empty()
+            let paused = matches!(status.state, UpdateState::Paused | UpdateState::RollbackPaused);
+            let waits = status.message.contains("; waiting for task");
+            waits || (paused && !status.message.is_empty())
         });
         if update.is_some_and(|status| {
             matches!(status.state, UpdateState::Updating | UpdateState::RollbackStarted)
