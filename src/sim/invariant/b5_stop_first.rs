@@ -60,10 +60,13 @@ impl StopFirst {
     /// A task is released: nothing of its slot may be left, as far as the store knows.
     fn released(&mut self, world: &World, step: &Step<'_>) -> Result<(), String> {
         for event in &step.commit.events {
-            if let Some(Object::Node(node)) = &event.new
-                && node.status.state == NodeState::Down
-            {
-                self.down.insert(node.id, world.now());
+            // It was down until now, or is from now on.
+            for object in [&event.old, &event.new].into_iter().flatten() {
+                if let Object::Node(node) = object
+                    && node.status.state == NodeState::Down
+                {
+                    self.down.insert(node.id, world.now());
+                }
             }
             let Some(task) = event.new_task() else {
                 event.old_task().into_iter().for_each(|task| {
