@@ -25,10 +25,11 @@ impl Invariant for References {
 fn check(step: &Step<'_>) -> Result<(), String> {
     for event in &step.commit.events {
         match (&event.old, &event.new) {
-            (None, Some(Object::Task(task))) if !task.service_id.is_nil() => {
-                if step.after.services.get(task.service_id).is_none() {
-                    return Err(format!("{} is made for a service that is gone", task.name()));
-                }
+            (None, Some(Object::Task(task)))
+                if !task.service_id.is_nil()
+                    && step.after.services.get(task.service_id).is_none() =>
+            {
+                return Err(format!("{} is made for a service that is gone", task.name()));
             }
             (_, Some(Object::Task(task))) => {
                 let mut places = task.networks.iter();
