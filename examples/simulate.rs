@@ -39,6 +39,9 @@ struct Options {
     /// Seeds that are played at the same time.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
+    /// Seeds to leave out, such as those of bugs that are known: `--except 159,162`.
+    #[arg(long, value_delimiter = ',')]
+    except: Vec<u64>,
     /// Print the whole timeline.
     #[arg(long)]
     trace: bool,
@@ -85,6 +88,9 @@ impl Options {
                 scope.spawn(move || {
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if self.except.contains(&seed) {
+                            continue;
+                        }
                         if seed >= end || sender.send((seed, self.play_seed(seed))).is_err() {
                             break;
                         }
