@@ -5,7 +5,7 @@
 //! use swarm::sim::{Script, World, play};
 //!
 //! let script: Script = "
-//!     # A rolling update that fails goes back by itself.
+//!     ## A rolling update that fails goes back by itself.
 //!     managers 1
 //!     workers 3
 //!      1s  docker service create --name web --replicas 4 --update-failure-action rollback steady:1
