@@ -20,6 +20,14 @@ const REGISTRATIONS: usize = 3;
 /// The window of the registration limit.
 const REGISTRATION_WINDOW: Duration = Duration::from_secs(8);
 
+/// A look at the deadlines that is planned.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    planned_at: Timestamp,
+    /// How long to wait for it.
+    pub pause: Duration,
+}
+
 /// Why a session is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -117,7 +125,7 @@ impl Dispatcher {
     }
 
     /// The nodes that have been silent for too long. Their sessions are over.
-    pub fn expire(&mut self, now: Timestamp) -> Vec<NodeId> {
+    fn expire(&mut self, now: Timestamp) -> Vec<NodeId> {
         let mut silent = Vec::new();
         while let Some(&(deadline, node)) = self.deadlines.first() {
             if deadline > now {
@@ -130,13 +138,33 @@ impl Dispatcher {
         silent
     }
 
-    /// This manager itself did not run until now, so nobody's silence means anything: every node
-    /// is given time to be heard.
-    pub fn forgive(&mut self, view: &Snapshot, now: Timestamp) {
+    /// Nobody's silence means anything: every node is given time to be heard.
+    fn forgive(&mut self, view: &Snapshot, now: Timestamp) {
         let patience = heartbeat(view) * defaults::HEARTBEAT_GRACE;
         for node in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.expect(node, now + patience);
         }
+    }
+
+    /// Plans the next look at the deadlines: at the first of them, and once in every heartbeat
+    /// period, so that a shorter period counts at once.
+    #[must_use]
+    pub fn next_look(&self, view: &Snapshot, now: Timestamp) -> Look {
+        let period = heartbeat(view);
+        let pause = self.next_deadline().map_or(period, |at| at.since(now)).min(period);
+        Look { planned_at: now, pause }
+    }
+
+    /// Looks at the deadlines: the nodes that have been silent for too long. `None` when this manager
+    /// was paused since it planned to look, as a suspended machine is: then every node is given
+    /// time to be heard.
+    pub fn look(&mut self, planned: &Look, view: &Snapshot, now: Timestamp) -> Option<Vec<NodeId>> {
+        let late = now.since(planned.planned_at).saturating_sub(planned.pause);
+        if late > heartbeat(view) {
+            self.forgive(view, now);
+            return None;
+        }
+        Some(self.expire(now))
     }
 
     /// The store did not take the news that a node is silent: it is due again at `at`, unless it
@@ -147,9 +175,7 @@ impl Dispatcher {
         }
     }
 
-    /// When [`expire`](Self::expire) has something to say next.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Timestamp> {
+    fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
@@ -262,8 +288,12 @@ mod tests {
         let view = view(std::slice::from_ref(&node));
         let mut dispatcher = Dispatcher::new(&view, T0);
         let session = dispatcher.open(node.id, &view, T0, &mut ids).unwrap();
-        dispatcher.forgive(&view, after(100));
-        assert_eq!(dispatcher.expire(after(114)), []);
+        let planned = dispatcher.next_look(&view, T0);
+        assert_eq!(planned.pause, Duration::from_secs(5));
+        assert_eq!(dispatcher.look(&planned, &view, after(100)), None);
+        let planned = dispatcher.next_look(&view, after(112));
+        assert_eq!(planned.pause, Duration::from_secs(3));
+        assert_eq!(dispatcher.look(&planned, &view, after(114)), Some(Vec::new()));
         assert!(dispatcher.is_current(node.id, session), "its session goes on");
         assert_eq!(dispatcher.expire(after(115)), [node.id]);
     }

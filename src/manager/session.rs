@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
+use swarm_core::control::RETRY_AFTER;
 use swarm_core::id::IdSource;
 use swarm_core::model::{Node, NodeDescription, NodeId, TaskId, TaskStatus};
 use swarm_core::protocol::{AgentMessage, Item, ItemKey, LogChunk, ManagerMessage, SessionId};
@@ -31,9 +32,7 @@ use crate::rpc::service::SessionService;
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// After a set was sent, changes are gathered for this long: a burst becomes a few messages, while
 /// a single change goes out at once.
-const GATHER: Duration = Duration::from_millis(50);
-/// How long to wait after a write that failed for a reason that time may cure.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
+pub(crate) const GATHER: Duration = Duration::from_millis(50);
 /// Status reports that one commit takes at most.
 const STATUSES_PER_COMMIT: usize = 2_000;
 
@@ -184,33 +183,27 @@ impl Sessions {
         }
     }
 
-    /// Marks silent nodes down. Looks once in every heartbeat period, so that a shorter one counts
-    /// at once and a pause of this process (a suspended machine) is told from a pause of the nodes.
+    /// Marks silent nodes down.
     async fn expire_sessions(&self, changed: &Notify) {
         loop {
-            let next =
-                self.leading().as_ref().and_then(|leading| leading.dispatcher.next_deadline());
-            let period = dispatcher::heartbeat(&self.store.snapshot());
-            let began = self.clock.now();
-            let pause = next.map_or(period, |at| at.since(began)).min(period);
-            let opened = tokio::select! {
-                () = tokio::time::sleep(pause) => false,
-                () = changed.notified() => true,
-            };
+            let view = self.store.snapshot();
             let now = self.clock.now();
-            let late = now.since(began).saturating_sub(pause);
-            if late > period {
-                warn!(?late, "this manager was paused: every node is given time to be heard");
-                if let Some(leading) = &mut *self.leading() {
-                    leading.dispatcher.forgive(&self.store.snapshot(), now);
-                }
-            }
-            if opened || late > period {
-                continue;
-            }
-            let silent = match &mut *self.leading() {
-                Some(leading) => leading.dispatcher.expire(now),
+            let planned = match &*self.leading() {
+                Some(leading) => leading.dispatcher.next_look(&view, now),
                 None => return,
+            };
+            tokio::select! {
+                () = tokio::time::sleep(planned.pause) => {}
+                () = changed.notified() => {}
+            }
+            let (view, now) = (self.store.snapshot(), self.clock.now());
+            let silent = match &mut *self.leading() {
+                Some(leading) => leading.dispatcher.look(&planned, &view, now),
+                None => return,
+            };
+            let Some(silent) = silent else {
+                warn!("this manager was paused: every node is given time to be heard");
+                continue;
             };
             for node in silent {
                 info!(%node, "silent for too long: down");

@@ -8,20 +8,14 @@ use swarm_core::executor::Exit;
 use swarm_core::model::{NodeDescription, TaskId};
 use swarm_core::protocol::{AgentMessage, Item, ManagerMessage};
 use swarm_core::time::Timestamp;
-use swarm_runtime::agent::Timing;
+use swarm_runtime::agent::backoff::{Backoff, Ended, PATIENCE};
 use swarm_runtime::agent::state::{AgentState, Entry, Job, Todo, Work};
+use swarm_runtime::agent::{REPORT_AFTER, REPORTS, Timing};
 
 use super::link::{End, Message, StreamId};
 use super::machine::Ending;
 use super::world::{AGENT, Event, World};
 
-/// As in `swarm_runtime::agent`'s sessions and shell.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-const PATIENCE: Duration = Duration::from_secs(15);
-const REDIRECTS: u32 = 3;
-const REPORT_AFTER: Duration = Duration::from_millis(100);
-const REPORTS: usize = 2_000;
 /// A node that the cluster refused is set up anew after this time.
 const REJOIN_AFTER: Duration = Duration::from_secs(30);
 
@@ -33,8 +27,7 @@ pub struct Agent {
     /// The work in hand for each task.
     work: BTreeMap<TaskId, (u64, Job)>,
     phase: Phase,
-    pause: Duration,
-    redirects: u32,
+    backoff: Backoff,
     /// The managers that it knows, the one to try next first.
     managers: Vec<usize>,
     report_at: Option<Timestamp>,
@@ -95,8 +88,7 @@ impl World {
             life: host.lives,
             work: BTreeMap::new(),
             phase: Phase::Idle { until: now },
-            pause: FIRST_PAUSE,
-            redirects: 0,
+            backoff: Backoff::default(),
             managers,
             report_at: None,
         });
@@ -163,16 +155,16 @@ impl World {
 
     /// The session ended or did not begin: the next manager is tried after a pause.
     fn session_lost(&mut self, agent: &mut Agent) {
-        if agent.in_session() {
-            agent.pause = FIRST_PAUSE;
-        }
-        agent.redirects = 0;
-        agent.report_at = None;
-        agent.phase = Phase::Idle { until: self.now + agent.pause };
-        agent.pause = (agent.pause * 2).min(LONGEST_PAUSE);
+        let ended = if agent.in_session() { Ended::Lost } else { Ended::Unopened };
+        self.session_ended(agent, ended);
         if !agent.managers.is_empty() {
             agent.managers.rotate_left(1);
         }
+    }
+
+    fn session_ended(&mut self, agent: &mut Agent, ended: Ended) {
+        agent.report_at = None;
+        agent.phase = Phase::Idle { until: self.now + agent.backoff.after(ended) };
     }
 
     /// A message for an agent.
@@ -195,7 +187,6 @@ impl World {
                 let period = heartbeat.duration();
                 agent.phase = Phase::Open { stream, period, beat_at: self.now + period };
                 agent.managers = self.indexes(&managers);
-                agent.redirects = 0;
                 agent.state.report_everything();
                 agent.report_at = Some(self.now);
                 self.note_of(index, format_args!("in session"));
@@ -219,15 +210,9 @@ impl World {
                 }
             }
             ManagerMessage::Redirect { managers } => {
-                let again = agent.redirects < REDIRECTS;
-                let redirects = agent.redirects + 1;
                 self.close(stream, true);
-                self.session_lost(agent);
+                self.session_ended(agent, Ended::Redirected);
                 agent.managers = self.indexes(&managers);
-                if again {
-                    agent.redirects = redirects;
-                    agent.phase = Phase::Idle { until: self.now };
-                }
                 self.covered("agent: redirected to the leader");
             }
             ManagerMessage::Refused { reason } => {

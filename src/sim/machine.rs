@@ -167,12 +167,12 @@ impl Machine {
     ) -> (Outcome, Option<Ending>) {
         if dice.percent(self.errors) {
             let error = ExecError::temporary("injected: the engine does not answer");
-            return (failed(job, error), None);
+            return (job.failed(error), None);
         }
         let (outcome, ending) = self.do_it(task, job, dice);
         if dice.percent(self.lies) {
             let error = ExecError::temporary("injected: done, but the answer was lost");
-            return (failed(job, error), ending);
+            return (job.failed(error), ending);
         }
         (outcome, ending)
     }
@@ -304,17 +304,5 @@ fn launched(task: &Task, number: u64) -> Launched {
         },
         ports: host.into_iter().cloned().collect(),
         endpoints: ingress.into_iter().map(endpoint).collect(),
-    }
-}
-
-/// The outcome of a job that failed.
-fn failed(job: &Job, error: ExecError) -> Outcome {
-    match job {
-        Job::Prepare(_) => Outcome::Prepared(Err(error)),
-        Job::Attach(_) => Outcome::Attached(Err(error)),
-        Job::Start { .. } => Outcome::Started(Err(error)),
-        Job::Wait => Outcome::Exited(Err(error)),
-        Job::Stop { .. } => Outcome::Stopped(Err(error)),
-        Job::Remove => Outcome::Removed(Err(error)),
     }
 }

@@ -4,24 +4,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use swarm_core::control::Controller;
+use swarm_core::control::{Controller, RETRY_AFTER, Retry, SWEEP_EVERY};
 use swarm_core::id::IdSource;
 use swarm_core::model::{Node, NodeDescription, NodeId, SecretId, TaskId, TaskStatus, Version};
 use swarm_core::protocol::{AgentMessage, Item, ItemKey, ManagerMessage, SessionId};
-use swarm_core::store::{Batch, Change, CommitError, Epoch, Snapshot, Store as _, Watch};
+use swarm_core::store::{
+    Batch, Change, CommitError, Epoch, MemoryStore, Snapshot, Store as _, Watch,
+};
 use swarm_core::time::Timestamp;
 
 use super::consensus::{Author, Replica};
 use super::link::{Message, StreamId};
 use super::world::{MANAGER, World};
 use crate::manager::assign::{Affected, affected};
-use crate::manager::dispatcher::{self, Dispatcher};
+use crate::manager::dispatcher::{self, Dispatcher, Look};
+use crate::manager::session::GATHER;
 use crate::manager::tell::{Draft, Told};
-
-/// As in the shells: `swarm_core::control::run` and `manager::session`.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-const RETRY_AFTER: Duration = Duration::from_millis(200);
-const GATHER: Duration = Duration::from_millis(50);
 
 /// A manager's process.
 pub struct Manager {
@@ -48,10 +46,10 @@ pub(super) struct Leading {
     pub(super) sessions: BTreeMap<NodeId, Session>,
     reports: Vec<(NodeId, Vec<(TaskId, TaskStatus)>)>,
     reporting: bool,
-    /// When the deadlines are looked at next, by the monotonic clock; when the pause until then
-    /// began, by the wall clock, and how long it is.
+    /// When the deadlines are looked at next, by the monotonic clock, and what was planned for then
+    /// by the wall clock.
     look_at: Timestamp,
-    pause: (Timestamp, Duration),
+    look: Look,
 }
 
 /// A session, from the manager's side.
@@ -59,14 +57,17 @@ pub(super) struct Session {
     pub(super) id: SessionId,
     stream: StreamId,
     told: Told,
-    /// Absent until the node's state is written.
-    tell_at: Option<Timestamp>,
-    gathering: Option<Timestamp>,
+    /// Whether the node's state is written, and it was welcomed.
+    open: bool,
+    /// Whether there may be something to tell it.
+    woken: bool,
+    /// Changes are gathered until then.
+    quiet_until: Timestamp,
 }
 
 impl Session {
     fn is_due(&self, now: Timestamp) -> bool {
-        self.tell_at.is_some_and(|at| at <= now) && self.gathering.is_none_or(|until| until <= now)
+        self.open && self.woken && self.quiet_until <= now
     }
 }
 
@@ -84,7 +85,7 @@ impl Manager {
     #[must_use]
     pub fn has_session(&self, node: NodeId) -> bool {
         let session = self.leading.as_ref().and_then(|leading| leading.sessions.get(&node));
-        session.is_some_and(|session| session.tell_at.is_some() || session.gathering.is_some())
+        session.is_some_and(|session| session.open)
     }
 
     /// The sessions of its dispatcher, with their nodes.
@@ -96,11 +97,8 @@ impl Manager {
 
 impl Leading {
     fn wake_at(&self, clock: impl Fn(Timestamp) -> Timestamp) -> Option<Timestamp> {
-        let tell = |session: &Session| {
-            let at = session.tell_at?;
-            Some(session.gathering.map_or(at, |until| until.max(at)))
-        };
-        let sessions = self.sessions.values().filter_map(tell).min();
+        let tell = self.sessions.values().filter(|session| session.open && session.woken);
+        let sessions = tell.map(|session| session.quiet_until).min();
         let plan = (!self.planning).then(|| {
             let next = self.controller.next_at();
             let sweep = self.swept + SWEEP_EVERY;
@@ -127,10 +125,10 @@ impl World {
         let Some(manager) = &mut self.hosts[index].manager else { return };
         let store = manager.replica.store.clone();
         let view = store.snapshot();
-        let pause = dispatcher::heartbeat(&view);
         // A bug that a test may plant: the patience is nearly over when it begins.
-        let since =
-            if impatient { local.before(pause * 6 - Duration::from_secs(1)) } else { local };
+        let since = if impatient { local.before(Duration::from_secs(29)) } else { local };
+        let dispatcher = Dispatcher::new(&view, since);
+        let look = dispatcher.next_look(&view, local);
         manager.leading = Some(Leading {
             epoch,
             controller: Controller::new(planners, epoch, &view),
@@ -139,13 +137,13 @@ impl World {
             plan_after: now,
             swept: local,
             ids: IdSource::seeded(seed),
-            dispatcher: Dispatcher::new(&view, since),
+            dispatcher,
             commits: store.watch(view.version()),
             sessions: BTreeMap::new(),
             reports: Vec::new(),
             reporting: false,
-            look_at: now + pause,
-            pause: (local, pause),
+            look_at: now + look.pause,
+            look,
         });
         self.manager_turn(index);
     }
@@ -176,13 +174,7 @@ impl World {
     }
 
     /// The control loop.
-    fn plan(
-        &mut self,
-        index: usize,
-        leading: &mut Leading,
-        store: &swarm_core::store::MemoryStore,
-        view: &Snapshot,
-    ) {
+    fn plan(&mut self, index: usize, leading: &mut Leading, store: &MemoryStore, view: &Snapshot) {
         if leading.planning || self.now < leading.plan_after {
             return;
         }
@@ -252,19 +244,18 @@ impl World {
                 leading.planning = false;
                 let Err(error) = result else { return };
                 leading.controller.rejected(batch, view);
-                let at_once =
-                    matches!(error, CommitError::Conflict { .. } | CommitError::Missing(_));
+                let at_once = Retry::after(&error) == Retry::AtOnce;
                 let pause = if at_once { Duration::ZERO } else { RETRY_AFTER };
                 leading.plan_after = self.now + pause;
             }
             // Facts are written until that works; sessions that end report them again.
             Reply::Reports if result.is_err() => {
-                let batch = Batch { epoch: Some(leading.epoch), ..batch.clone() };
-                self.propose(index, leading.epoch, Author::Dispatcher, batch, Reply::Reports);
+                let (epoch, batch) = (leading.epoch, batch.clone());
+                self.propose(index, epoch, Author::Dispatcher, batch, Reply::Reports);
             }
             Reply::Reports => leading.reporting = false,
             Reply::Opened(node, session, hello) => match result {
-                Ok(()) => self.welcome(index, leading, node, session, view),
+                Ok(()) => self.welcome(leading, node, session, view),
                 Err(CommitError::Conflict { .. }) => {
                     self.describe(index, leading, node, session, hello, view);
                 }
@@ -281,12 +272,7 @@ impl World {
         }
     }
 
-    fn wake_sessions(
-        &mut self,
-        view: &Snapshot,
-        leading: &mut Leading,
-        store: &swarm_core::store::MemoryStore,
-    ) {
+    fn wake_sessions(&mut self, view: &Snapshot, leading: &mut Leading, store: &MemoryStore) {
         let mut woken = BTreeSet::new();
         let mut all = false;
         loop {
@@ -303,10 +289,7 @@ impl World {
             }
         }
         for (node, session) in &mut leading.sessions {
-            let open = session.tell_at.is_some() || session.gathering.is_some();
-            if open && (all || woken.contains(node)) {
-                session.tell_at = Some(session.tell_at.map_or(self.now, |at| at.min(self.now)));
-            }
+            session.woken |= all || woken.contains(node);
         }
     }
 
@@ -321,9 +304,7 @@ impl World {
             if !session.is_due(self.now) {
                 continue;
             }
-            session.tell_at = None;
-            // Open, and nothing to tell: what says so is that something was told before.
-            session.gathering = Some(self.now);
+            session.woken = false;
             if view.nodes.get(*node).is_none() {
                 removed.push(*node);
                 continue;
@@ -340,7 +321,7 @@ impl World {
                 }
                 let message = draft.message(items);
                 self.send(session.stream, false, Message::Manager(message));
-                session.gathering = Some(self.now + GATHER);
+                session.quiet_until = self.now + GATHER;
             }
         }
         for node in removed {
@@ -375,33 +356,30 @@ impl World {
             return;
         }
         let local = self.hosts[index].local(self.now);
-        let period = dispatcher::heartbeat(view);
-        let (began, pause) = leading.pause;
-        let late = local.since(began).saturating_sub(pause);
-        if late > period {
-            self.covered("dispatcher: a manager that was paused forgives");
-            leading.dispatcher.forgive(view, local);
-        } else {
-            for node in leading.dispatcher.expire(local) {
-                self.covered("dispatcher: a silent node is down");
-                self.hang_up(leading, node, None);
-                let down = |node: &Node| dispatcher::down(node, local, "heartbeat failure");
-                let Some(change) = view.nodes.get(node).and_then(|node| down(node)) else {
-                    continue;
-                };
-                let (epoch, changes) = (leading.epoch, vec![change]);
-                let batch = Batch { at: local, epoch: Some(epoch), changes };
-                self.propose(index, epoch, Author::Dispatcher, batch, Reply::Down(node));
+        match leading.dispatcher.look(&leading.look, view, local) {
+            None => self.covered("dispatcher: a manager that was paused forgives"),
+            Some(silent) => {
+                silent.into_iter().for_each(|node| self.is_silent(index, leading, node, view));
             }
         }
-        self.look_later(leading, local, period);
+        self.look_later(leading, local, view);
     }
 
-    fn look_later(&mut self, leading: &mut Leading, local: Timestamp, period: Duration) {
-        let next = leading.dispatcher.next_deadline();
-        let pause = next.map_or(period, |at| at.since(local)).min(period);
-        leading.look_at = self.now + pause.max(Duration::from_millis(1));
-        leading.pause = (local, pause);
+    fn is_silent(&mut self, index: usize, leading: &mut Leading, node: NodeId, view: &Snapshot) {
+        let local = self.hosts[index].local(self.now);
+        self.covered("dispatcher: a silent node is down");
+        self.hang_up(leading, node, None);
+        let down = |node: &Node| dispatcher::down(node, local, "heartbeat failure");
+        if let Some(change) = view.nodes.get(node).and_then(|node| down(node)) {
+            let (epoch, changes) = (leading.epoch, vec![change]);
+            let batch = Batch { at: local, epoch: Some(epoch), changes };
+            self.propose(index, epoch, Author::Dispatcher, batch, Reply::Down(node));
+        }
+    }
+
+    fn look_later(&mut self, leading: &mut Leading, local: Timestamp, view: &Snapshot) {
+        leading.look = leading.dispatcher.next_look(view, local);
+        leading.look_at = self.now + leading.look.pause.max(Duration::from_millis(1));
     }
 
     /// A message for a manager.
@@ -483,12 +461,13 @@ impl World {
             }
         };
         let told = Told::default();
-        let session = Session { id, stream, told, tell_at: None, gathering: None };
+        let (open, woken, quiet_until) = (false, false, self.now);
+        let session = Session { id, stream, told, open, woken, quiet_until };
         if let Some(former) = leading.sessions.insert(node, session) {
             self.covered("dispatcher: a later session of a node takes over");
             self.close(former.stream, false);
         }
-        self.look_later(leading, local, dispatcher::heartbeat(view));
+        self.look_later(leading, local, view);
         self.describe(index, leading, node, id, Box::new(hello), view);
     }
 
@@ -503,7 +482,7 @@ impl World {
     ) {
         let ready = |node: &Node| dispatcher::ready(node, hello.0.clone(), &hello.1);
         match view.nodes.get(node).and_then(|node| ready(node)) {
-            None => self.welcome(index, leading, node, session, view),
+            None => self.welcome(leading, node, session, view),
             Some(change) => {
                 let (epoch, changes) = (leading.epoch, vec![change]);
                 let at = self.hosts[index].local(self.now);
@@ -514,21 +493,14 @@ impl World {
         }
     }
 
-    fn welcome(
-        &mut self,
-        _index: usize,
-        leading: &mut Leading,
-        node: NodeId,
-        id: SessionId,
-        view: &Snapshot,
-    ) {
+    fn welcome(&mut self, leading: &mut Leading, node: NodeId, id: SessionId, view: &Snapshot) {
         let managers = self.managers(view);
         let Some(session) = leading.sessions.get_mut(&node).filter(|session| session.id == id)
         else {
             return;
         };
         let heartbeat = dispatcher::heartbeat(view).into();
-        session.tell_at = Some(self.now);
+        (session.open, session.woken) = (true, true);
         let stream = session.stream;
         let welcome = ManagerMessage::Welcome { session: id, heartbeat, managers };
         self.send(stream, false, Message::Manager(welcome));

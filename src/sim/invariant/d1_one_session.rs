@@ -1,5 +1,5 @@
-//! D1: the leader has at most one session of a node, of nodes that are in the cluster; and where an
-//! agent is in session at rest, it is in that one.
+//! D1: the leader has at most one session of a node, and no session is of two. (That an agent at
+//! rest is in the one that the leader has is E2's.)
 
 use std::collections::BTreeSet;
 

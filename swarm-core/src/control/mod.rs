@@ -6,11 +6,13 @@
 //! feeds it from a [`Store`](crate::store::Store) and a clock.
 
 mod controller;
+mod retry;
 mod run;
 #[cfg(test)]
 mod tests;
 
 pub use controller::{Controller, Step};
+pub use retry::{RETRY_AFTER, Retry, SWEEP_EVERY};
 pub use run::run;
 
 use crate::id::IdSource;

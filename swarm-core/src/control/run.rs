@@ -1,19 +1,13 @@
 //! The shell around the controller: waits for leadership, commits and time, and carries plans out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::{Controller, Planner, Step};
+use super::{Controller, Planner, RETRY_AFTER, Retry, SWEEP_EVERY, Step};
 use crate::id::IdSource;
-use crate::store::{CommitError, Epoch, Snapshot, Store};
+use crate::store::{Epoch, Snapshot, Store};
 use crate::time::{Clock, Timestamp};
-
-/// How often everything is looked at, whatever the events said.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// How long to wait after a write that failed for a reason that time may cure.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Runs the planners whenever this store leads. Never returns; drop it (or abort its task) to
 /// stop: it holds no facts, and a commit that is cut off is re-read by whoever runs next.
@@ -90,20 +84,15 @@ async fn commit(store: &dyn Store, controller: &mut Controller, step: Step) -> b
     };
     let view: Snapshot = store.snapshot();
     controller.rejected(&batch, &view);
-    match error {
-        CommitError::StaleEpoch(_) | CommitError::NotLeader { .. } | CommitError::Stopped(_) => {
-            false
-        }
-        CommitError::Conflict { .. } | CommitError::Missing(_) | CommitError::NameTaken { .. } => {
-            debug!(%error, "the state moved on: deciding again");
-            true
-        }
-        error => {
+    match Retry::after(&error) {
+        Retry::Never => return false,
+        Retry::AtOnce => debug!(%error, "the state moved on: deciding again"),
+        Retry::Later => {
             warn!(%error, "a plan was not committed: trying again");
             tokio::time::sleep(RETRY_AFTER).await;
-            true
         }
     }
+    true
 }
 
 /// Waits until something was committed or `next` has come.

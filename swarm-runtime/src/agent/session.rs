@@ -11,15 +11,8 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::backoff::{Backoff, Ended, PATIENCE};
 use super::link::{Connection, Link, LinkError};
-
-/// The pause before the next session, which doubles while none opens (SwarmKit `agent/`).
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
-/// How long a manager may take to accept a stream, to welcome, to take a message.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// Redirections in a row that are followed without a pause.
-const REDIRECTS: u32 = 3;
 
 /// What happens in a session, for the agent.
 #[derive(Debug)]
@@ -64,31 +57,26 @@ impl Sessions {
     /// Opens session after session; returns why the cluster refuses the node, or `None` once
     /// cancelled.
     pub(super) async fn keep_open(mut self) -> Option<String> {
-        let mut pause = FIRST_PAUSE;
-        let mut redirects = 0;
+        let mut backoff = Backoff::default();
         loop {
-            let end = self.one().await;
-            match end {
+            let ended = match self.one().await {
                 End::Cancelled => return None,
                 End::Refused(reason) => return Some(reason),
-                End::Redirected if redirects < REDIRECTS => {
-                    redirects += 1;
-                    continue;
-                }
-                End::Redirected => debug!("redirected from manager to manager"),
+                End::Redirected => Ended::Redirected,
                 End::Lost { opened, why } => {
                     info!(why, "the session with the manager ended");
-                    if opened {
-                        pause = FIRST_PAUSE;
-                    }
+                    if opened { Ended::Lost } else { Ended::Unopened }
                 }
+            };
+            let pause = backoff.after(ended);
+            debug!(?ended, ?pause, "another session");
+            if pause.is_zero() {
+                continue;
             }
-            redirects = 0;
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.cancel.cancelled() => return None,
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 

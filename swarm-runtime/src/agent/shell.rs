@@ -30,9 +30,9 @@ use super::state::{AgentState, Work};
 use super::step::{Outcome, Timing};
 
 /// How long changed statuses wait for company before they are reported (SwarmKit: 100 ms).
-const REPORT_AFTER: Duration = Duration::from_millis(100);
+pub const REPORT_AFTER: Duration = Duration::from_millis(100);
 /// Statuses in one message at most.
-const REPORTS: usize = 2000;
+pub const REPORTS: usize = 2000;
 /// How often the node looks at itself (SwarmKit: 20 s).
 const DESCRIBE_EVERY: Duration = Duration::from_secs(20);
 /// The pause before an executor that does not answer is asked again.

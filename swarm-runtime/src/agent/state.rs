@@ -93,6 +93,21 @@ pub enum Job {
     Remove,
 }
 
+impl Job {
+    /// The outcome of this job where it fails.
+    #[must_use]
+    pub fn failed(&self, error: ExecError) -> Outcome {
+        match self {
+            Self::Prepare(_) => Outcome::Prepared(Err(error)),
+            Self::Attach(_) => Outcome::Attached(Err(error)),
+            Self::Start { .. } => Outcome::Started(Err(error)),
+            Self::Wait => Outcome::Exited(Err(error)),
+            Self::Stop { .. } => Outcome::Stopped(Err(error)),
+            Self::Remove => Outcome::Removed(Err(error)),
+        }
+    }
+}
+
 /// What to do now, in this order: the journal first, so that a restart finds what was begun.
 #[derive(Clone, Debug, Default)]
 pub struct Todo {

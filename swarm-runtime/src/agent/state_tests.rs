@@ -463,12 +463,5 @@ fn any_outcome(ids: &mut IdSource, job: &Job) -> Outcome {
         1 => ExecError::failed("broken"),
         _ => return good_outcome(job),
     };
-    match job {
-        Job::Prepare(_) => Outcome::Prepared(Err(error)),
-        Job::Attach(_) => Outcome::Attached(Err(error)),
-        Job::Start { .. } => Outcome::Started(Err(error)),
-        Job::Wait => Outcome::Exited(Err(error)),
-        Job::Stop { .. } => Outcome::Stopped(Err(error)),
-        Job::Remove => Outcome::Removed(Err(error)),
-    }
+    job.failed(error)
 }

@@ -83,14 +83,6 @@ pub(super) fn has_stopped(view: &Snapshot, task: &Task) -> bool {
     state.is_terminal() || (!task.is_wanted() && holds_nothing(view, task))
 }
 
-/// Whose end the successor of `old` has to wait for: that of the task which `old` itself still waits
-/// for, if it was never allowed to start; SwarmKit looks one step back only.
-pub(super) fn awaited<'a>(view: &'a Snapshot, old: &'a Task) -> &'a Task {
-    let waits = old.desired_state == TaskState::Ready;
-    let before = old.start_after_stop_of.filter(|_| waits).and_then(|id| view.tasks.get(id));
-    before.filter(|before| !has_stopped(view, before)).map_or(old, |before| before)
-}
-
 fn holds_nothing(view: &Snapshot, task: &Task) -> bool {
     let down = |node: &Arc<Node>| node.status.state == NodeState::Down;
     task.status.state < TaskState::Assigned

@@ -372,8 +372,7 @@ impl Rollout {
     ) {
         let old = slot.wanted().max_by_key(|task| rank(task));
         if self.order == UpdateOrder::StopFirst || old.is_none() {
-            let old = restart::awaited(view, old.unwrap_or(slot.newest()));
-            restart::start(view, &mut new, now, (slot, old), now);
+            restart::start(view, &mut new, now, (slot, old.unwrap_or(slot.newest())), now);
             let stop = |task: &Arc<Task>| Change::Desire(task.id, TaskState::Shutdown);
             plan.changes.extend(slot.wanted().map(stop));
         }
