@@ -156,8 +156,11 @@ impl World {
     }
 
     fn restart_manager(&mut self, host: usize) {
-        let down = self.hosts[host].manager.is_none() && !self.hosts[host].off;
-        if let Some(disk) = self.disks.remove(&host).filter(|_| down && !self.hosts[host].lost) {
+        let there = &self.hosts[host];
+        if there.manager.is_some() || there.off || there.lost {
+            return;
+        }
+        if let Some(disk) = self.disks.remove(&host) {
             self.covered("manager: recovers from its disk");
             let recovered: Replica = disk.recover(&self.log);
             self.start_manager(host, Some(recovered));

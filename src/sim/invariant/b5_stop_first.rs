@@ -124,7 +124,9 @@ impl StopFirst {
                         && host.is_running(world.now())
                         && host.agent.as_ref().is_some_and(|agent| agent.in_session())
                 });
-                if runs && self.is_up(world, &other, task) {
+                // A node that was taken for down has heard neither of the one nor of the other yet.
+                let known = self.is_up(world, &other, task) && self.is_up(world, task, &other);
+                if runs && known {
                     return Err(format!(
                         "{} starts while {} runs on another node or the same",
                         task.name(),

@@ -8,8 +8,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// Redirections in a row that are followed without a pause.
 const REDIRECTS: u32 = 3;
 
-/// How long a manager may take to accept a stream, to welcome, to take a message.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a manager may take to accept a stream, to welcome, to take a message. Shorter than the
+/// silence after which a node is taken for down: there must be time to try the next manager
+/// (SwarmKit: `dispatcherRPCTimeout`).
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -241,9 +241,9 @@ impl<'a> Repair<'a> {
     }
 
     /// What the new task knows of the restarts before it: those of its specification that still
-    /// count, its own included.
+    /// count by its policy, its own included.
     fn attempts(&mut self, old: &Task, new: &Task) -> Vec<Timestamp> {
-        let policy = old.spec.restart_policy.as_ref();
+        let policy = new.spec.restart_policy.as_ref();
         let Some(policy) = policy.filter(|policy| max_attempts(policy) > 0) else {
             return Vec::new();
         };

@@ -226,6 +226,10 @@ impl<'a> Survey<'a> {
             Some(failed) if !stands => self.failed.push((slot, failed)),
             _ => {}
         }
+        // A roll-out that was cut short may have left two tasks to take turns: until the one that
+        // stays runs, the slot is in flight whoever made it.
+        let heir = || slot.wanted().find(|task| clean.is_clean(task));
+        let made = made.or_else(|| (slot.wanted().count() > 1).then(heir).flatten());
         if let Some(task) = made {
             let given_up = !task.is_wanted() && restart::has_stopped(view, task);
             let arrived = task.running_since.or(task.ended_at);
