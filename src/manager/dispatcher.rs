@@ -270,6 +270,16 @@ mod tests {
         assert!(!dispatcher.heard(node.id, session, &view, after(30)));
     }
 
+    /// An agent whose manager died, just before a heartbeat, and that tries another dead one first.
+    #[test]
+    fn there_is_time_to_try_another_manager_before_a_node_is_taken_for_down() {
+        use swarm_runtime::agent::backoff::{Backoff, Ended, PATIENCE};
+        let period = heartbeat(&view(&[]));
+        let mut backoff = Backoff::default();
+        let pauses = backoff.after(Ended::Lost) + backoff.after(Ended::Unopened);
+        assert!(period + pauses + PATIENCE < period * defaults::HEARTBEAT_GRACE);
+    }
+
     #[test]
     fn a_new_leader_is_patient_with_nodes_that_were_up() {
         let mut ids = IdSource::seeded(1);

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use swarm_core::model::{NodeState, RestartCondition, RestartPolicy, TaskState};
+use swarm_core::model::{
+    NodeState, RestartCondition, RestartPolicy, TaskState, UpdateConfig, defaults,
+};
 use swarm_core::time::Nanos;
 
-use super::world::{Behaviour, World, policy, replicated};
+use super::world::{Behaviour, World, image, policy, replicated, set_image};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -65,6 +67,32 @@ fn attempts_are_limited_across_leaders_and_history() {
     let tasks = world.tasks(id);
     assert_eq!(tasks.len(), 4, "one attempt and three restarts");
     assert!(tasks.iter().all(|task| task.desired_state == TaskState::Shutdown));
+}
+
+/// It is the new policy that limits the attempts: a task that is restarted into a changed
+/// specification, before the roll-out comes to it, uses one up.
+#[test]
+fn a_restart_into_a_changed_specification_is_an_attempt() {
+    let mut world = World::new(1);
+    let mut spec = replicated("a", 2);
+    let delay = Nanos::from_secs(100);
+    spec.update_config = Some(UpdateConfig { delay, ..defaults::update_config() });
+    let id = world.create(spec);
+    world.behaves(|task| match (image(task), task.slot) {
+        ("a", 2) => Behaviour::Ends(SECOND * 10, TaskState::Failed),
+        ("b", 2) => Behaviour::Ends(SECOND, TaskState::Failed),
+        _ => Behaviour::Runs,
+    });
+    world.run_secs(5);
+    world.update(id, |spec| {
+        set_image(spec, "b");
+        policy(spec).max_attempts = Some(1);
+    });
+    world.run_secs(60);
+    let tasks = world.tasks(id);
+    let second: Vec<_> = tasks.iter().filter(|task| task.slot == 2).collect();
+    assert_eq!(second.iter().filter(|task| image(task) == "b").count(), 1, "{second:#?}");
+    assert!(second.iter().all(|task| !task.is_wanted()));
 }
 
 #[test]

@@ -141,3 +141,28 @@ fn a_late_failure_of_the_update_does_not_touch_the_way_back() {
     assert_eq!(status(&world, id).state, UpdateState::RollbackCompleted);
     assert_eq!(images(&world, id), BTreeMap::from([("a".to_owned(), 3)]));
 }
+
+/// The first way back starts a task beside the one that the update made; the second way back finds
+/// two in that slot and counts it as in flight. (The world checks the number of tasks.)
+#[test]
+fn going_back_from_going_back_counts_what_was_begun() {
+    let mut world = World::new(1);
+    let mut spec = replicated("a", 5);
+    spec.rollback_config = Some(UpdateConfig {
+        parallelism: 2,
+        order: Some(UpdateOrder::StartFirst),
+        ..defaults::update_config()
+    });
+    let id = world.create(spec);
+    world.behaves(|_| Behaviour::Hangs);
+    world.run_secs(5);
+    world.update(id, |spec| set_image(spec, "b"));
+    for _ in 0..3 {
+        world.run_secs(20);
+        world.roll_back(id);
+    }
+    world.behaves(|_| Behaviour::Runs);
+    world.run_secs(120);
+    assert_eq!(status(&world, id).state, UpdateState::RollbackCompleted);
+    assert_eq!(images(&world, id), BTreeMap::from([("a".to_owned(), 5)]));
+}

@@ -146,6 +146,16 @@ impl World {
         self.commit(vec![Change::update(service)]);
     }
 
+    /// `docker service rollback`.
+    pub(super) fn roll_back(&mut self, id: ServiceId) {
+        let mut service = Service::clone(&self.service(id));
+        let back = *service.previous_spec.take().expect("there is something to go back to");
+        service.previous_spec = Some(Box::new(std::mem::replace(&mut service.spec, back)));
+        service.update_status =
+            Some(UpdateStatus { state: UpdateState::RollbackStarted, ..Default::default() });
+        self.commit(vec![Change::update(service)]);
+    }
+
     pub(super) fn service(&self, id: ServiceId) -> Arc<Service> {
         self.view().services.get(id).unwrap().clone()
     }
