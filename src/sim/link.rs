@@ -8,6 +8,7 @@ use swarm_core::protocol::{AgentMessage, ManagerMessage};
 use swarm_core::time::Timestamp;
 
 use super::dice::Dice;
+use super::world::{Event, World};
 
 /// Which stream.
 pub(super) type StreamId = u64;
@@ -137,5 +138,78 @@ impl Net {
             times.push(at + dice.millis(1, 500));
         }
         Some(Fate::Arrives(times))
+    }
+}
+
+impl World {
+    /// Sends a message on a stream.
+    pub(super) fn send(&mut self, stream: StreamId, to_manager: bool, message: Message) {
+        let Some(fate) = self.net.send(stream, to_manager, self.now, &mut self.dice) else {
+            return;
+        };
+        match fate {
+            Fate::Arrives(times) => {
+                for at in times {
+                    let message = Box::new(message.clone());
+                    self.schedule_at(at, Event::Deliver { stream, to_manager, message });
+                }
+            }
+            Fate::Lost => self.lose(stream),
+        }
+    }
+
+    /// Somebody notices, after a while, that nothing comes through a stream any more.
+    fn lose(&mut self, stream: StreamId) {
+        if let Some(lost) = self.net.streams.get_mut(&stream)
+            && !std::mem::replace(&mut lost.breaking, true)
+        {
+            let noticed = self.dice.millis(5_000, 15_000);
+            self.schedule(noticed, Event::Break(stream));
+        }
+    }
+
+    /// Closes a stream from one side.
+    pub(super) fn close(&mut self, stream: StreamId, to_manager: bool) {
+        self.send(stream, to_manager, Message::Close);
+    }
+
+    pub(super) fn deliver(&mut self, stream: StreamId, to_manager: bool, message: Box<Message>) {
+        let Some(known) = self.net.streams.get(&stream) else { return };
+        let end = if to_manager { known.manager } else { known.agent };
+        let host = &self.hosts[end.host];
+        if let Some(until) = host.paused_until.filter(|until| *until > self.now) {
+            return self.schedule_at(until, Event::Deliver { stream, to_manager, message });
+        }
+        let life = match to_manager {
+            true => host.manager.as_ref().map(|manager| manager.life),
+            false => host.agent.as_ref().map(|agent| agent.life),
+        };
+        if host.off {
+            return self.lose(stream);
+        }
+        if life != Some(end.life) {
+            match *message {
+                Message::Close => drop(self.net.streams.remove(&stream)),
+                _ => self.close(stream, !to_manager),
+            }
+            return;
+        }
+        match to_manager {
+            true => self.manager_hears(end.host, stream, *message),
+            false => self.agent_hears(end.host, stream, *message),
+        }
+    }
+
+    /// Both ends learn that a stream is broken.
+    pub(super) fn break_stream(&mut self, stream: StreamId) {
+        let Some(known) = self.net.streams.get(&stream) else { return };
+        let (agent, manager) = (known.agent, known.manager);
+        if self.hosts[manager.host].manager.as_ref().is_some_and(|m| m.life == manager.life) {
+            self.manager_hears(manager.host, stream, Message::Close);
+        }
+        if self.hosts[agent.host].agent.as_ref().is_some_and(|a| a.life == agent.life) {
+            self.agent_hears(agent.host, stream, Message::Close);
+        }
+        self.net.streams.remove(&stream);
     }
 }

@@ -40,6 +40,8 @@ pub mod manager;
 pub mod meddle;
 mod run;
 pub mod script;
+mod sessions;
+mod setup;
 mod shrink;
 mod text;
 pub mod trace;

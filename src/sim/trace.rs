@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use swarm_core::store::Object;
+
 /// Lines that are kept when nobody asked for all of them.
 const KEPT: usize = 400;
 
@@ -63,5 +65,36 @@ impl Trace {
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
+    }
+}
+
+/// What a commit did to an object, in a few words.
+pub(super) struct Described<'a>(pub(super) Option<&'a Object>, pub(super) Option<&'a Object>);
+
+impl fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.0, self.1) {
+            (_, Some(Object::Task(task))) => {
+                write!(f, "{} {:?}/{:?}", task.name(), task.desired_state, task.status.state)?;
+                if !task.status.err.is_empty() {
+                    write!(f, " ({})", task.status.err)?;
+                }
+                Ok(())
+            }
+            (Some(Object::Task(task)), None) => write!(f, "{} erased", task.name()),
+            (_, Some(Object::Node(node))) => write!(f, "node {} {:?}", node.id, node.status.state),
+            (_, Some(Object::Service(service))) => {
+                write!(f, "service {} v{}", service.spec.name, service.version.0)?;
+                if let Some(status) = &service.update_status {
+                    write!(f, " {:?}: {}", status.state, status.message)?;
+                }
+                Ok(())
+            }
+            (old, Some(new)) => {
+                write!(f, "{} {}", new.id(), if old.is_some() { "changed" } else { "created" })
+            }
+            (Some(old), None) => write!(f, "{} erased", old.id()),
+            (None, None) => Ok(()),
+        }
     }
 }

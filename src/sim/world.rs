@@ -8,28 +8,22 @@ use std::time::Duration;
 use swarm_core::control::Planner;
 use swarm_core::executor::Exit;
 use swarm_core::id::IdSource;
-use swarm_core::model::{
-    Availability, CaConfig, ClusterSpec, JoinTokens, Node, NodeId, NodeRole, NodeSpec, RootCa,
-    TaskId, TlsInfo,
-};
-use swarm_core::store::{Batch, Change, Object, Snapshot, Store as _};
+use swarm_core::model::{NodeId, TaskId};
+use swarm_core::store::{Snapshot, Store as _};
 use swarm_core::time::Timestamp;
 
 use super::client::Call;
-use super::consensus::{Author, Committed, Log, Replica, TICK};
+use super::consensus::{Committed, Log, Replica};
 use super::dice::Dice;
-use super::host::{Host, WallClock};
+use super::host::Host;
 use super::invariant::{self, Invariant, Violation};
-use super::link::{Fate, Message, Net, StreamId};
-use super::machine::Machine;
-use super::manager::Reply;
+use super::link::{Message, Net, StreamId};
 use super::meddle::Meddle;
 use super::script::{Action, FaultKind, Request, Script, Wanted};
-use super::trace::Trace;
-use crate::manager::bootstrap::NewCluster;
+use super::trace::{Described, Trace};
 
 /// When a world begins.
-const START: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub(super) const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 /// A seed has some ten thousand events: with so many it hangs.
 const MOST_EVENTS: u64 = 20_000_000;
 /// Which of a host's processes is to be woken.
@@ -62,7 +56,7 @@ pub struct World {
     queue: BTreeMap<(Timestamp, u64), Event>,
     sequence: u64,
     pub(super) dice: Dice,
-    ids: IdSource,
+    pub(super) ids: IdSource,
     pub(super) net: Net,
     pub(super) log: Log,
     pub(super) hosts: Vec<Host>,
@@ -141,91 +135,6 @@ impl World {
         self
     }
 
-    fn set_up(&mut self) {
-        for index in 0..self.script.nodes() {
-            let name = match index < self.script.managers {
-                true => format!("manager{}", index + 1),
-                false => format!("worker{}", index + 1 - self.script.managers),
-            };
-            self.hosts.push(Host {
-                index,
-                name,
-                id: self.ids.next(),
-                machine: Machine::default(),
-                journal: BTreeMap::new(),
-                agent: None,
-                manager: None,
-                clock: WallClock::new(self.now),
-                paused_until: None,
-                off: false,
-                lost: false,
-                lives: 0,
-                wakes: [None; 2],
-            });
-        }
-        for index in 0..self.script.managers {
-            self.start_manager(index, None);
-        }
-        self.elect(Some(0));
-        let first = self.first_objects();
-        self.submit(first);
-        for index in 0..self.script.nodes() {
-            let soon = self.dice.millis(20, 500);
-            self.schedule(soon, Event::Boot(index));
-        }
-        self.schedule(TICK, Event::Tick);
-        for number in 0..self.script.entries.len() {
-            self.schedule_at(START + self.script.entries[number].at, Event::Entry(number));
-        }
-        self.schedule_at(START + self.script.heal_at, Event::HealAll);
-    }
-
-    /// What `docker swarm init` and the joins of the other nodes write.
-    fn first_objects(&mut self) -> Vec<Change> {
-        let cluster = NewCluster {
-            id: self.ids.next(),
-            spec: ClusterSpec { ca_config: CaConfig::default(), ..ClusterSpec::default() },
-            addr_pool: Vec::new(),
-            subnet_size: 0,
-            data_path_port: 0,
-            root_ca: RootCa::default(),
-            tls_info: TlsInfo::default(),
-            join_tokens: JoinTokens::default(),
-            node: self.hosts[0].id,
-            raft_id: 1,
-            advertise: self.hosts[0].name.clone(),
-            availability: Availability::Active,
-        };
-        let mut changes = cluster.changes(&mut self.ids);
-        let nodes = self.hosts.iter().skip(1);
-        changes.extend(nodes.map(|host| Change::create(joined(host, self.script.managers))));
-        changes
-    }
-
-    /// A node that was refused is set up anew and joins with a new identity.
-    fn rejoin(&mut self, index: usize) {
-        if self.hosts[index].off || self.hosts[index].lost {
-            return;
-        }
-        let host = &mut self.hosts[index];
-        host.agent = None;
-        host.journal.clear();
-        host.machine.containers.clear();
-        host.id = self.ids.next();
-        let node = joined(host, self.script.managers);
-        self.note_of(index, format_args!("joins again"));
-        self.submit(vec![Change::create(node)]);
-        self.schedule(Duration::from_millis(500), Event::Boot(index));
-    }
-
-    /// Writes without a client: what the authority does when a node joins.
-    fn submit(&mut self, changes: Vec<Change>) {
-        let host = self.log.leader.map_or(0, |(host, _)| host);
-        let (sender, _) = tokio::sync::oneshot::channel();
-        let batch = Batch::new(self.now, changes);
-        self.propose(host, self.log.epoch, Author::Client, batch, Reply::Client(sender));
-    }
-
     pub(super) fn schedule(&mut self, after: Duration, event: Event) {
         self.schedule_at(self.now + after, event);
     }
@@ -252,37 +161,6 @@ impl World {
             self.wake(host, AGENT, Some(self.now));
             self.wake(host, MANAGER, Some(self.now));
         }
-    }
-
-    /// Sends a message on a stream.
-    pub(super) fn send(&mut self, stream: StreamId, to_manager: bool, message: Message) {
-        let Some(fate) = self.net.send(stream, to_manager, self.now, &mut self.dice) else {
-            return;
-        };
-        match fate {
-            Fate::Arrives(times) => {
-                for at in times {
-                    let message = Box::new(message.clone());
-                    self.schedule_at(at, Event::Deliver { stream, to_manager, message });
-                }
-            }
-            Fate::Lost => self.lose(stream),
-        }
-    }
-
-    /// Somebody notices, after a while, that nothing comes through a stream any more.
-    fn lose(&mut self, stream: StreamId) {
-        if let Some(lost) = self.net.streams.get_mut(&stream)
-            && !std::mem::replace(&mut lost.breaking, true)
-        {
-            let noticed = self.dice.millis(5_000, 15_000);
-            self.schedule(noticed, Event::Break(stream));
-        }
-    }
-
-    /// Closes a stream from one side.
-    pub(super) fn close(&mut self, stream: StreamId, to_manager: bool) {
-        self.send(stream, to_manager, Message::Close);
     }
 
     /// Lets the next thing happen.
@@ -373,46 +251,6 @@ impl World {
             Action::Always(wanted, lasts) => self.standing.push((self.now + lasts, wanted)),
         }
         Ok(())
-    }
-
-    fn deliver(&mut self, stream: StreamId, to_manager: bool, message: Box<Message>) {
-        let Some(known) = self.net.streams.get(&stream) else { return };
-        let end = if to_manager { known.manager } else { known.agent };
-        let host = &self.hosts[end.host];
-        if let Some(until) = host.paused_until.filter(|until| *until > self.now) {
-            return self.schedule_at(until, Event::Deliver { stream, to_manager, message });
-        }
-        let life = match to_manager {
-            true => host.manager.as_ref().map(|manager| manager.life),
-            false => host.agent.as_ref().map(|agent| agent.life),
-        };
-        if host.off {
-            return self.lose(stream);
-        }
-        if life != Some(end.life) {
-            match *message {
-                Message::Close => drop(self.net.streams.remove(&stream)),
-                _ => self.close(stream, !to_manager),
-            }
-            return;
-        }
-        match to_manager {
-            true => self.manager_hears(end.host, stream, *message),
-            false => self.agent_hears(end.host, stream, *message),
-        }
-    }
-
-    /// Both ends learn that a stream is broken.
-    fn break_stream(&mut self, stream: StreamId) {
-        let Some(known) = self.net.streams.get(&stream) else { return };
-        let (agent, manager) = (known.agent, known.manager);
-        if self.hosts[manager.host].manager.as_ref().is_some_and(|m| m.life == manager.life) {
-            self.manager_hears(manager.host, stream, Message::Close);
-        }
-        if self.hosts[agent.host].agent.as_ref().is_some_and(|a| a.life == agent.life) {
-            self.agent_hears(agent.host, stream, Message::Close);
-        }
-        self.net.streams.remove(&stream);
     }
 
     fn check(&mut self) -> Result<(), Violation> {
@@ -549,56 +387,5 @@ impl World {
     #[must_use]
     pub fn events(&self) -> u64 {
         self.events
-    }
-}
-
-/// The node object of a host that joins.
-fn joined(host: &Host, managers: usize) -> Node {
-    let manager = host.index < managers;
-    let role = if manager { NodeRole::Manager } else { NodeRole::Worker };
-    let mut node = Node {
-        id: host.id,
-        role,
-        spec: NodeSpec { role, ..NodeSpec::default() },
-        ..Node::default()
-    };
-    if manager {
-        node.manager_status = Some(swarm_core::model::ManagerStatus {
-            addr: host.name.clone(),
-            raft_id: host.index as u64 + 1,
-            ..Default::default()
-        });
-    }
-    node
-}
-
-/// What a commit did to an object, in a few words.
-struct Described<'a>(Option<&'a Object>, Option<&'a Object>);
-
-impl fmt::Display for Described<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.0, self.1) {
-            (_, Some(Object::Task(task))) => {
-                write!(f, "{} {:?}/{:?}", task.name(), task.desired_state, task.status.state)?;
-                if !task.status.err.is_empty() {
-                    write!(f, " ({})", task.status.err)?;
-                }
-                Ok(())
-            }
-            (Some(Object::Task(task)), None) => write!(f, "{} erased", task.name()),
-            (_, Some(Object::Node(node))) => write!(f, "node {} {:?}", node.id, node.status.state),
-            (_, Some(Object::Service(service))) => {
-                write!(f, "service {} v{}", service.spec.name, service.version.0)?;
-                if let Some(status) = &service.update_status {
-                    write!(f, " {:?}: {}", status.state, status.message)?;
-                }
-                Ok(())
-            }
-            (old, Some(new)) => {
-                write!(f, "{} {}", new.id(), if old.is_some() { "changed" } else { "created" })
-            }
-            (Some(old), None) => write!(f, "{} erased", old.id()),
-            (None, None) => Ok(()),
-        }
     }
 }
