@@ -10,6 +10,9 @@ use swarm_core::time::Timestamp;
 use super::dice::Dice;
 use super::world::{Event, World};
 
+/// Whoever answers nothing for so long is given up: what HTTP/2's keep-alive does to real streams.
+const KEPT_ALIVE: Duration = Duration::from_secs(20);
+
 /// Which stream.
 pub(super) type StreamId = u64;
 
@@ -178,6 +181,9 @@ impl World {
         let end = if to_manager { known.manager } else { known.agent };
         let host = &self.hosts[end.host];
         if let Some(until) = host.paused_until.filter(|until| *until > self.now) {
+            if until.since(self.now) > KEPT_ALIVE {
+                self.lose(stream);
+            }
             return self.schedule_at(until, Event::Deliver { stream, to_manager, message });
         }
         let life = match to_manager {

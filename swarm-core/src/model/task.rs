@@ -134,6 +134,10 @@ crate::object! {
         /// The roll-out that made it, named by the `started_at` of the service's update status;
         /// absent for a task that was made in any other way. (Ours.)
         rollout: Option<Timestamp> = "RollOut" omit,
+        /// Why it may not stay on its node, although it runs: it is stopped, and the store records
+        /// its end as a rejection with this text. (Ours: Swarm rejects first and stops afterwards,
+        /// and until then takes what still runs for ended.)
+        eviction: Option<String> = "Eviction" omit,
         /// The client's registry credentials; never in an API response. (Ours.)
         registry_auth: Option<SecretBytes> = "RegistryAuth" omit,
     }

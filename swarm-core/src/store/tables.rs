@@ -361,7 +361,7 @@ impl Snapshot {
         if status.state.is_terminal() {
             task.ended_at.get_or_insert(stamp.at);
         }
-        task.status = status;
+        task.status = evicted(&task, status);
         Some(self.put_task(old, task, stamp))
     }
 
@@ -535,4 +535,18 @@ fn stamped(object: Object, old: Option<&Object>, stamp: Stamp) -> Object {
         };
     }
     each!(Cluster, Node, Service, Task, Network, Secret, Config)
+}
+
+/// What is recorded of a task that was made to leave its node: its end is a rejection.
+fn evicted(task: &Task, status: TaskStatus) -> TaskStatus {
+    let ends = status.state.is_terminal() && status.state < TaskState::Rejected;
+    match &task.eviction {
+        Some(err) if ends => TaskStatus {
+            state: TaskState::Rejected,
+            message: "task rejected by constraint enforcer".to_owned(),
+            err: err.clone(),
+            ..status
+        },
+        _ => status,
+    }
 }

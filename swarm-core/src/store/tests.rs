@@ -208,6 +208,27 @@ fn staged_changes_keep_revisions_and_can_be_committed() {
     assert_eq!(apply(&store, vec![Change::update(update)]), Ok(Version(2)));
 }
 
+/// A task that had to leave its node stays what it is until it has stopped, and is rejected then.
+#[test]
+fn the_end_of_an_evicted_task_is_a_rejection() {
+    let store = MemoryStore::default();
+    let mut ids = IdSource::seeded(1);
+    let web = service(&mut ids, "web");
+    let why = Some("it does not fit".to_owned());
+    let one = Task { eviction: why, ..task(&mut ids, web.id) };
+    apply(&store, vec![Change::create(web), Change::create(one.clone())]).unwrap();
+    let report = |state| {
+        let status = TaskStatus::new(state, NOW, "said by its agent");
+        apply(&store, vec![Change::Advance(one.id, Box::new(status))]).unwrap();
+        let task = store.snapshot().tasks.get(one.id).unwrap().clone();
+        (task.status.state, task.status.err.clone())
+    };
+    assert_eq!(report(TaskState::Running), (TaskState::Running, String::new()));
+    let rejected = (TaskState::Rejected, "it does not fit".to_owned());
+    assert_eq!(report(TaskState::Shutdown), rejected);
+    assert_eq!(report(TaskState::Shutdown), rejected, "told again");
+}
+
 #[test]
 fn a_snapshot_is_rebuilt_from_its_objects() {
     let store = MemoryStore::default();

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use swarm_core::control::{Ctx, Key, Plan, Planner};
 use swarm_core::model::{
     Availability, GenericResource, Node, Resources, Service, ServiceId, Task, TaskState,
-    TaskStatus, UpdateState,
+    UpdateState,
 };
 use swarm_core::store::{Change, Event, Object, Snapshot};
 
 use super::clean::Fit;
-use super::{node_differs, unwritten_on};
+use super::node_differs;
 
-/// Rejects tasks on active nodes whose constraints or reservations the node no longer satisfies
-/// after it changed. What becomes of them is for their restart policy to say. Among tasks that no
-/// longer fit together, the older ones stay.
+/// Evicts tasks from active nodes whose constraints or reservations the node no longer satisfies
+/// after it changed: they stop, and are rejected then. What comes after them is for their restart
+/// policy to say. Among tasks that no longer fit together, the older ones stay.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Enforce;
 
@@ -26,7 +26,9 @@ impl Planner for Enforce {
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
         match event.object() {
             Object::Node(node) if node_differs(event) => keys.push(Key::Node(node.id)),
-            _ => keys.extend(unwritten_on(event)),
+            // An eviction of ours, which may not have been committed.
+            Object::Task(task) if is_eviction(event) => keys.extend(task.node_id.map(Key::Node)),
+            _ => {}
         }
     }
 
@@ -34,19 +36,25 @@ impl Planner for Enforce {
         keys.extend(view.nodes.iter().map(|node| Key::Node(node.id)));
     }
 
-    fn plan(&self, view: &Snapshot, key: &Key, ctx: &mut Ctx<'_>) -> Plan {
+    fn plan(&self, view: &Snapshot, key: &Key, _: &mut Ctx<'_>) -> Plan {
         let mut plan = Plan::none();
         if let Key::Node(id) = key
             && let Some(node) = view.nodes.get(*id)
             && node.spec.availability == Availability::Active
         {
-            plan_node(view, node, ctx, &mut plan);
+            plan_node(view, node, &mut plan);
         }
         plan
     }
 }
 
-fn plan_node(view: &Snapshot, node: &Node, ctx: &Ctx<'_>, plan: &mut Plan) {
+fn is_eviction(event: &Event) -> bool {
+    let evicted = |task: &Task| task.eviction.is_some();
+    event.new_task().is_some_and(|task| evicted(task))
+        && event.old_task().is_none_or(|task| !evicted(task))
+}
+
+fn plan_node(view: &Snapshot, node: &Node, plan: &mut Plan) {
     let mut fits = Fits { view, node, known: BTreeMap::new() };
     let mut left = node.description.as_ref().map(|known| known.resources.clone());
     let mut tasks: Vec<_> = view.tasks_on(node.id).filter(|task| is_concerned(task)).collect();
@@ -55,23 +63,20 @@ fn plan_node(view: &Snapshot, node: &Node, ctx: &Ctx<'_>, plan: &mut Plan) {
         if fits.constraints(task) && left.as_mut().is_none_or(|left| claim(left, task)) {
             continue;
         }
-        let status = TaskStatus {
-            state: TaskState::Rejected,
-            timestamp: ctx.now,
-            message: "task rejected by constraint enforcer".to_owned(),
-            err: "assigned node no longer meets constraints".to_owned(),
-            ..task.status.clone()
-        };
         let text = format!("node {} no longer meets its constraints", node.display_name());
         plan.because(Key::Task(task.id), text);
-        plan.changes.push(Change::Advance(task.id, Box::new(status)));
+        let eviction = Some("assigned node no longer meets constraints".to_owned());
+        plan.changes.push(Change::update(Task { eviction, ..Task::clone(task) }));
     }
 }
 
 /// Whether a task shall run and was given to its node: what was not is the scheduler's to check.
 fn is_concerned(task: &Task) -> bool {
     let state = task.status.state;
-    task.is_wanted() && state >= TaskState::Assigned && !state.is_terminal()
+    task.is_wanted()
+        && task.eviction.is_none()
+        && state >= TaskState::Assigned
+        && !state.is_terminal()
 }
 
 /// The constraints of the services on one node.

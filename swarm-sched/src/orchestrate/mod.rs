@@ -31,7 +31,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use swarm_core::control::{Key, Planner};
+use swarm_core::control::Planner;
 use swarm_core::model::{NodeId, Service, Task, TaskState};
 use swarm_core::store::{Event, Object, Snapshot};
 
@@ -70,7 +70,7 @@ pub fn is_up_to_date(view: &Snapshot, task: &Task) -> bool {
 }
 
 /// Whether an event about a task can change which tasks its service needs: it appears, goes, ends,
-/// is wanted otherwise, or runs as part of a roll-out. An event without a difference stands for a
+/// is wanted otherwise, has to leave its node, or runs as part of a roll-out. An event without a difference stands for a
 /// change of ours that was not committed.
 fn task_matters(event: &Event) -> bool {
     let (Some(old), Some(new)) = (event.old_task(), event.new_task()) else { return true };
@@ -78,13 +78,8 @@ fn task_matters(event: &Event) -> bool {
     let took_over = new.status.state == TaskState::Running && new.rollout.is_some();
     Arc::ptr_eq(old, new)
         || old.desired_state != new.desired_state
+        || old.eviction != new.eviction
         || (moved && (took_over || new.status.state.is_terminal()))
-}
-
-/// The node of a task that a change of ours did not reach, because it was not committed.
-fn unwritten_on(event: &Event) -> Option<Key> {
-    let (old, new) = (event.old_task()?, event.new_task()?);
-    Arc::ptr_eq(old, new).then_some(new.node_id).flatten().map(Key::Node)
 }
 
 /// Whether an event about a node can change which tasks fit it.

@@ -1,13 +1,14 @@
 //! Pure: tasks that are given up with their node (SwarmKit: `defaultNodeDownPeriod` in the
 //! dispatcher, `orphanNodeTasks` in the control API).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::control::{Ctx, Key, Plan, Planner};
 use swarm_core::model::{NodeId, NodeState, Task, TaskState, TaskStatus};
 use swarm_core::store::{Change, Event, Object, Snapshot};
 
-use super::{node_matters, unwritten_on};
+use super::node_matters;
 
 /// How long a node is down before its tasks are given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -57,6 +58,12 @@ impl Planner for Orphans {
         orphan(view, *id, held, text, ctx, &mut plan);
         plan
     }
+}
+
+/// The node of a task that a change of ours did not reach, because it was not committed.
+fn unwritten_on(event: &Event) -> Option<Key> {
+    let (old, new) = (event.old_task()?, event.new_task()?);
+    Arc::ptr_eq(old, new).then_some(new.node_id).flatten().map(Key::Node)
 }
 
 fn orphan(

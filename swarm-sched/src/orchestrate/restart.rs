@@ -180,10 +180,11 @@ impl<'a> Repair<'a> {
         }
     }
 
-    /// Whether a task that shall run cannot any more: it ended, or its node is of no use.
+    /// Whether a task that shall run cannot any more: it ended, it may not stay on its node, or
+    /// that is of no use.
     pub(super) fn is_failing(&self, task: &Task) -> bool {
         let lost = |node| is_unusable(self.view.nodes.get(node).map(AsRef::as_ref));
-        task.status.state.is_terminal() || task.node_id.is_some_and(lost)
+        task.status.state.is_terminal() || task.eviction.is_some() || task.node_id.is_some_and(lost)
     }
 
     fn failing(
@@ -195,10 +196,11 @@ impl<'a> Repair<'a> {
         plan: &mut Plan,
     ) {
         if let Some(at) = held_until(task, ctx.now)
-            && task.status.state.is_terminal()
+            && (task.status.state.is_terminal() || task.eviction.is_some())
             && !relieved
         {
-            // It failed while it was being made ready. One attempt for each delay, no more.
+            // It failed while it was being made ready, or has to leave. One attempt for each
+            // delay, no more.
             return plan.look_again(at);
         }
         plan.changes.push(Change::Desire(task.id, TaskState::Shutdown));

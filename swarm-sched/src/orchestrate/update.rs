@@ -187,8 +187,8 @@ impl<'a> Survey<'a> {
                 }
                 _ => true,
             };
-            if reach && slot.is_taken(now) {
-                survey.slot(view, slot, started, &mut clean);
+            if slot.is_taken(now) {
+                survey.slot(view, slot, reach, started, &mut clean);
             }
         }
         for made in &mut survey.made {
@@ -205,6 +205,7 @@ impl<'a> Survey<'a> {
         &mut self,
         view: &Snapshot,
         slot: Slot<'a>,
+        reach: bool,
         started: Option<Timestamp>,
         clean: &mut Clean<'_>,
     ) {
@@ -222,9 +223,10 @@ impl<'a> Survey<'a> {
         let mut stands = slot.wanted().map(|task| clean.is_clean(task)).reduce(|a, b| a || b);
         let stands = *stands.get_or_insert_with(|| clean.is_clean(slot.newest()));
         match made.filter(|task| restart::ended_on_its_own(task)) {
-            None if !stands => self.dirty.push(slot),
-            Some(failed) if !stands => self.failed.push((slot, failed)),
-            _ => {}
+            // A node that takes no tasks is left alone; what was begun on it is still under way.
+            _ if !reach || stands => {}
+            None => self.dirty.push(slot),
+            Some(failed) => self.failed.push((slot, failed)),
         }
         // A roll-out that was cut short may have left two tasks to take turns: until the one that
         // stays runs, the slot is in flight whoever made it.

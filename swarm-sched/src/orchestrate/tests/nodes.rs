@@ -1,6 +1,7 @@
 //! Tasks whose node no longer fits, is gone, or was gone for too long.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use swarm_core::model::{
     Availability, GenericResource, NamedResource, Node, NodeDescription, NodeRole, NodeState,
@@ -38,6 +39,33 @@ fn a_label_that_goes_takes_its_tasks_along() {
     assert_eq!(rejected[0].desired_state, TaskState::Shutdown);
     assert!(world.running(id).iter().all(|task| task.node_id == Some(nodes[1])));
     assert_eq!(world.slots(id), [1, 2]);
+}
+
+/// Its slot and its addresses are free once it has stopped, and not before.
+#[test]
+fn an_evicted_task_that_takes_its_time_to_stop_is_waited_for() {
+    let mut world = World::new(1);
+    let node = world.view().nodes.iter().next().unwrap().id;
+    let mut spec = replicated("db", 1);
+    constrain(&mut spec, "node.labels.old != yes");
+    let id = world.create(spec);
+    world.behaves(|_| Behaviour::SlowStop(Duration::from_secs(20)));
+    world.run_secs(1);
+    let old = world.running(id)[0].id;
+    world.edit_node(node, |node| {
+        node.spec.labels.insert("old".to_owned(), "yes".to_owned());
+    });
+    world.add_node();
+    world.run_secs(15);
+    let old = || world.view().tasks.get(old).unwrap().clone();
+    assert_eq!(
+        (old().status.state, old().desired_state),
+        (TaskState::Running, TaskState::Shutdown)
+    );
+    let heir = world.tasks(id).into_iter().find(|task| task.is_wanted()).unwrap();
+    assert_eq!(heir.desired_state, TaskState::Ready);
+    world.run_secs(10);
+    assert_eq!(world.view().tasks.get(heir.id).unwrap().status.state, TaskState::Running);
 }
 
 #[test]

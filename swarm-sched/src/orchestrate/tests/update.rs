@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_core::model::{
-    FailureAction, Service, ServiceId, ServiceSpec, TaskState, UpdateConfig, UpdateOrder,
-    UpdateState,
+    Availability, FailureAction, Service, ServiceId, ServiceSpec, TaskState, UpdateConfig,
+    UpdateOrder, UpdateState,
 };
 use swarm_core::store::Change;
 use swarm_core::time::Nanos;
@@ -483,6 +483,25 @@ fn the_successor_of_a_task_that_waits_waits_for_the_same() {
     assert_eq!(newest.desired_state, TaskState::Ready);
     world.run_secs(30);
     assert_eq!(images(&world, id), BTreeMap::from([("c".to_owned(), 1)]));
+}
+
+#[test]
+fn what_was_begun_on_a_node_that_pauses_is_still_in_flight() {
+    let mut world = World::new(3);
+    let id = world.create(global("a"));
+    world.run_secs(1);
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(5);
+    let begun = |world: &World| {
+        let tasks = world.tasks(id).into_iter();
+        tasks.filter(|task| image(task) == "b").map(|task| task.node_id).collect::<Vec<_>>()
+    };
+    let nodes = begun(&world);
+    assert_eq!(nodes.len(), 1);
+    world.edit_node(nodes[0].unwrap(), |node| node.spec.availability = Availability::Pause);
+    world.run_secs(60);
+    assert_eq!(begun(&world), nodes);
 }
 
 #[test]
