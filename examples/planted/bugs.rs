@@ -330,7 +330,7 @@ fn one_address(_: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {
 }
 
 fn erase_at_once(view: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {
-    let removed = view.tasks_desired(TaskState::Remove);
+    let removed = view.tasks_to_remove();
     plan.changes = removed.map(|task| Change::remove(task.id)).collect();
 }
 

@@ -49,6 +49,13 @@ impl<T: ?Sized> Id<T> {
         *self == Self::NIL
     }
 
+    /// The first eight characters as a number of the same order. Ids are random: it nearly always
+    /// tells two of them apart, in one instruction, and the store does little else.
+    fn start(&self) -> u64 {
+        let (start, _) = self.digits.split_first_chunk().expect("an id has 25 characters");
+        u64::from_be_bytes(*start)
+    }
+
     /// The same characters as the id of another type: for an id that leaves the typed world, such
     /// as a container's label. Prefer typed references.
     #[must_use]
@@ -129,7 +136,7 @@ impl<T: ?Sized> Clone for Id<T> {
 impl<T: ?Sized> Copy for Id<T> {}
 impl<T: ?Sized> PartialEq for Id<T> {
     fn eq(&self, other: &Self) -> bool {
-        self.digits == other.digits
+        self.start() == other.start() && self.digits == other.digits
     }
 }
 impl<T: ?Sized> Eq for Id<T> {}
@@ -140,7 +147,7 @@ impl<T: ?Sized> PartialOrd for Id<T> {
 }
 impl<T: ?Sized> Ord for Id<T> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.digits.cmp(&other.digits)
+        self.start().cmp(&other.start()).then_with(|| self.digits.cmp(&other.digits))
     }
 }
 impl<T: ?Sized> Hash for Id<T> {

@@ -28,11 +28,15 @@ pub fn audit(version: Version, events: &[Event], state: &Snapshot) -> Result<(),
     let mut last = std::collections::BTreeMap::new();
     for event in events {
         check_event(version, event).map_err(|what| Wrong { version, what })?;
-        last.insert(event.object().id(), event.new.as_ref());
+        last.insert(event.object().id(), event);
     }
-    for (id, new) in last {
-        let stored = state.get(id);
-        if stored.as_ref() != new {
+    for (id, event) in last {
+        let (stored, new) = (state.like(event.object()), event.new.as_ref());
+        let same = match (&stored, new) {
+            (Some(stored), Some(new)) => stored.is(new) || stored == new,
+            (stored, new) => stored.is_none() && new.is_none(),
+        };
+        if !same {
             let what = format!("{id} is not what was written");
             return Err(Wrong { version, what });
         }

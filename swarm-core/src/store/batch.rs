@@ -40,6 +40,15 @@ macro_rules! objects {
                 match self { $( Self::$kind(object) => object.revision, )* }
             }
 
+            /// Whether both are the very same object, and not merely equal.
+            #[must_use]
+            pub fn is(&self, other: &Self) -> bool {
+                match (self, other) {
+                    $( (Self::$kind(one), Self::$kind(other)) => Arc::ptr_eq(one, other), )*
+                    _ => false,
+                }
+            }
+
             /// Docker's word for its kind.
             #[must_use]
             pub const fn kind(&self) -> &'static str {

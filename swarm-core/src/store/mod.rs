@@ -30,6 +30,7 @@ mod batch;
 mod index;
 mod memory;
 mod tables;
+mod tasks;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -41,6 +42,7 @@ pub use batch::{Batch, Change, Event, Object, ObjectRef};
 pub use index::Kind;
 pub use memory::MemoryStore;
 pub use tables::{Snapshot, Table};
+pub use tasks::TaskTable;
 pub use watch::{Commit, History, Lagged, Watch};
 
 use crate::model::{TaskId, Version};

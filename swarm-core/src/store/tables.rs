@@ -1,13 +1,14 @@
 //! Pure: the state as persistent tables. A [`Snapshot`] is cloned in constant time; a change
 //! copies the path to one row and leaves every other snapshot as it was.
 
-use std::ops::{Bound, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::index::Kind;
+use super::tasks::TaskTable;
 use super::{Change, CommitError, Event, Object, ObjectRef};
 use crate::id::Id;
 use crate::model::{
@@ -19,7 +20,7 @@ use crate::time::Timestamp;
 /// An object in its place. Rows are equal when they are the same object, not when their objects
 /// look alike: comparing two versions of a table must not look into what they share.
 #[derive(Clone)]
-struct Row<T>(Arc<T>);
+pub(super) struct Row<T>(pub(super) Arc<T>);
 
 impl<T> PartialEq for Row<T> {
     fn eq(&self, other: &Self) -> bool {
@@ -132,19 +133,13 @@ pub struct Snapshot {
     /// The services.
     pub services: Table<Service>,
     /// The tasks.
-    pub tasks: Table<Task>,
+    pub tasks: TaskTable,
     /// The networks.
     pub networks: Table<Network>,
     /// The secrets.
     pub secrets: Table<Secret>,
     /// The configs.
     pub configs: Table<Config>,
-    tasks_by_service: OrdSet<(ServiceId, TaskId)>,
-    tasks_by_node: OrdSet<(NodeId, TaskId)>,
-    tasks_by_network: OrdSet<(NetworkId, TaskId)>,
-    tasks_by_desired: OrdSet<(TaskState, TaskId)>,
-    /// Tasks below `assigned`: few at any time, and looked for often.
-    tasks_unassigned: OrdSet<(ServiceId, TaskId)>,
     services_by_network: OrdSet<(NetworkId, ServiceId)>,
     services_global: OrdSet<ServiceId>,
 }
@@ -161,7 +156,7 @@ fn all<T: ?Sized>() -> RangeInclusive<Id<T>> {
     Id::MIN..=Id::MAX
 }
 
-fn range<A: Copy, T: ?Sized>(key: A) -> RangeInclusive<(A, Id<T>)> {
+pub(super) fn range<A: Copy, T: ?Sized>(key: A) -> RangeInclusive<(A, Id<T>)> {
     (key, *all::<T>().start())..=(key, *all::<T>().end())
 }
 
@@ -178,50 +173,39 @@ impl Snapshot {
         self.clusters.iter().next()
     }
 
-    fn rows<'a>(
-        &'a self,
-        ids: impl Iterator<Item = TaskId> + 'a,
-    ) -> impl Iterator<Item = &'a Arc<Task>> {
-        ids.filter_map(|id| self.tasks.get(id))
-    }
-
     /// The tasks of a service, in order of id.
     pub fn tasks_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows(self.tasks_by_service.range(range(service)).map(|(_, id)| *id))
+        self.tasks.of_service(service)
     }
 
     /// The tasks on a node, in order of id.
     pub fn tasks_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows(self.tasks_by_node.range(range(node)).map(|(_, id)| *id))
+        self.tasks.on_node(node)
     }
 
     /// The nodes that tasks name, whether they still exist or not, in order. O(log n) for each.
     pub fn nodes_with_tasks(&self) -> impl Iterator<Item = NodeId> {
-        let first_after = |node: NodeId| {
-            let rest = (Bound::Excluded((node, *all::<Task>().end())), Bound::Unbounded);
-            self.tasks_by_node.range(rest).next().map(|(node, _)| *node)
-        };
-        std::iter::successors(first_after(NodeId::MIN), move |node| first_after(*node))
+        self.tasks.nodes()
     }
 
     /// The tasks attached to a network, in order of id.
     pub fn tasks_in(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows(self.tasks_by_network.range(range(network)).map(|(_, id)| *id))
+        self.tasks.in_network(network)
     }
 
-    /// The tasks with a desired state, in order of id.
-    pub fn tasks_desired(&self, state: TaskState) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows(self.tasks_by_desired.range(range(state)).map(|(_, id)| *id))
+    /// The tasks that shall be removed, in order of service.
+    pub fn tasks_to_remove(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.to_remove()
     }
 
     /// The tasks that no agent has been told of: observed below `assigned`. In order of service.
     pub fn tasks_unassigned(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows(self.tasks_unassigned.iter().map(|(_, id)| *id))
+        self.tasks.waiting()
     }
 
     /// The tasks of a service that no agent has been told of, in order of id.
     pub fn tasks_unassigned_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows(self.tasks_unassigned.range(range(service)).map(|(_, id)| *id))
+        self.tasks.waiting_of(service)
     }
 
     /// The services whose specification names a network, and those that still hold a virtual
@@ -250,6 +234,17 @@ impl Snapshot {
         })
     }
 
+    /// The object with the id of this one. A task is looked for where this one says it belongs.
+    pub(super) fn like(&self, object: &Object) -> Option<Object> {
+        match object {
+            Object::Task(task) => {
+                let found = self.tasks.of(task.service_id, task.id);
+                Some(found.or_else(|| self.tasks.get(task.id))?.clone().into())
+            }
+            other => self.get(other.id()),
+        }
+    }
+
     /// Every object: the cluster, nodes, networks, secrets, configs, services, then tasks.
     pub fn objects(&self) -> impl Iterator<Item = Object> + '_ {
         (self.clusters.iter().cloned().map(Object::from))
@@ -271,13 +266,9 @@ impl Snapshot {
         snapshot
     }
 
-    /// Whether a task is listed under its service and its node, and among those that no agent has
-    /// been told of if it is one of them.
+    /// Whether a task is listed wherever it belongs.
     pub(super) fn is_indexed(&self, task: &Task) -> bool {
-        let waits = task.status.state < TaskState::Assigned;
-        waits == self.tasks_unassigned.contains(&(task.service_id, task.id))
-            && self.tasks_by_service.contains(&(task.service_id, task.id))
-            && task.node_id.is_none_or(|node| self.tasks_by_node.contains(&(node, task.id)))
+        self.tasks.is_indexed(task)
     }
 
     /// Writes a decision to a planner's own copy, so that what is decided next sees it. Revisions
@@ -322,7 +313,7 @@ impl Snapshot {
 
     fn update(&mut self, mut object: Object, stamp: Stamp) -> Result<Event, CommitError> {
         let id = object.id();
-        let old = self.get(id).ok_or(CommitError::Missing(id))?;
+        let old = self.like(&object).ok_or(CommitError::Missing(id))?;
         check_revision(&old, object.revision())?;
         if let (Object::Task(old), Object::Task(new)) = (&old, &object) {
             check_task(old, new)?;
@@ -413,15 +404,6 @@ impl Snapshot {
         put!(Cluster => clusters, Node => nodes, Service => services, Task => tasks,
              Network => networks, Secret => secrets, Config => configs);
         match (old, new) {
-            (Some(Object::Task(_)), _) | (_, Some(Object::Task(_))) => {
-                fn of(object: Option<&Object>) -> Option<&Arc<Task>> {
-                    match object {
-                        Some(Object::Task(task)) => Some(task),
-                        _ => None,
-                    }
-                }
-                self.index_task(of(old), of(new));
-            }
             (Some(Object::Service(_)), _) | (_, Some(Object::Service(_))) => {
                 let networks = |object: Option<&Object>| match object {
                     Some(Object::Service(service)) => service_networks(service),
@@ -436,32 +418,6 @@ impl Snapshot {
             }
             _ => {}
         }
-    }
-
-    fn index_task(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
-        fn keys<K: Copy>(
-            task: Option<&Arc<Task>>,
-            key: impl Fn(&Task) -> Vec<K>,
-        ) -> Vec<(K, TaskId)> {
-            task.map_or_else(Vec::new, |task| {
-                key(task).into_iter().map(|key| (key, task.id)).collect()
-            })
-        }
-        macro_rules! index {
-            ($($index:ident: $key:expr),*) => {
-                $(reindex(&mut self.$index, &keys(old, $key), &keys(new, $key));)*
-            };
-        }
-        index!(
-            tasks_by_service: |task| vec![task.service_id],
-            tasks_by_node: |task| task.node_id.into_iter().collect(),
-            tasks_by_network: |task| task.networks.iter().map(|n| n.network.id).collect(),
-            tasks_by_desired: |task| vec![task.desired_state],
-            tasks_unassigned: |task| match task.status.state {
-                TaskState::New | TaskState::Pending => vec![task.service_id],
-                _ => Vec::new(),
-            }
-        );
     }
 }
 

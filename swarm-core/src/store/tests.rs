@@ -140,16 +140,21 @@ fn task_indexes_follow_every_change() {
     assert_eq!(ids_of(after.tasks_on(here)), [id]);
     assert_eq!(ids_of(after.tasks_in(there)), [id]);
     assert_eq!(ids_of(before.tasks_on(here)), []);
+    assert_eq!(
+        (ids_of(before.tasks_unassigned()), ids_of(after.tasks_unassigned())),
+        (vec![id], vec![])
+    );
     apply(&store, vec![Change::Desire(id, TaskState::Shutdown)]).unwrap();
-    let stopping = store.snapshot();
-    assert_eq!(ids_of(stopping.tasks_desired(TaskState::Running)), []);
-    assert_eq!(ids_of(stopping.tasks_desired(TaskState::Shutdown)), [id]);
+    assert_eq!(ids_of(store.snapshot().tasks_to_remove()), []);
+    apply(&store, vec![Change::Desire(id, TaskState::Remove)]).unwrap();
+    assert_eq!(ids_of(store.snapshot().tasks_to_remove()), [id]);
     apply(&store, vec![Change::remove(id)]).unwrap();
     let gone = store.snapshot();
     assert_eq!(ids_of(gone.tasks_of(web.id)), []);
     assert_eq!(ids_of(gone.tasks_on(here)), []);
     assert_eq!(ids_of(gone.tasks_in(there)), []);
-    assert_eq!(ids_of(gone.tasks_desired(TaskState::Shutdown)), []);
+    assert_eq!(ids_of(gone.tasks_to_remove()), []);
+    assert!(gone.tasks.is_empty() && gone.tasks.iter().next().is_none());
 }
 
 #[test]

@@ -36,7 +36,7 @@ impl Planner for Reap {
     }
 
     fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
-        let removed = view.tasks_desired(TaskState::Remove).map(|task| task.service_id);
+        let removed = view.tasks_to_remove().map(|task| task.service_id);
         let services = view.services.iter().map(|service| service.id);
         keys.extend(services.chain(removed).map(Key::Service));
     }

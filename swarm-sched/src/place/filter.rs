@@ -8,6 +8,7 @@ use swarm_core::store::Snapshot;
 
 use super::constraint::{Constraint, parse_all};
 use super::load::{NodeLoad, host_ports, reservation};
+use super::shape::Needs;
 
 /// What can make a node unsuitable, in the order of the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub struct Demand<'a> {
     /// The task's service.
     pub service: ServiceId,
     reservation: Option<&'a Resources>,
+    texts: &'a [String],
     constraints: Vec<Constraint>,
     platforms: &'a [Platform],
     plugins: Vec<Plugin<'a>>,
@@ -68,6 +70,7 @@ impl<'a> Demand<'a> {
             reservation: reservation(task),
             // The API validated them; what cannot be read even so is no constraint (SwarmKit).
             constraints: parse_all(task.spec.constraints()).unwrap_or_default(),
+            texts: task.spec.constraints(),
             platforms: placement.map_or(&[], |placement| &placement.platforms),
             plugins: plugins_of(task, view),
             host_ports: host_ports(task).collect(),
@@ -85,13 +88,64 @@ impl<'a> Demand<'a> {
             .try_for_each(|filter| if self.passes(filter, load) { Ok(()) } else { Err(filter) })
     }
 
-    /// Whether a node that suited still does after more tasks came: the checks that tasks can
-    /// make fail, and no others.
+    /// What it reserves.
     #[must_use]
-    pub fn still_fits(&self, load: &NodeLoad) -> bool {
-        [Filter::Resource, Filter::HostPort, Filter::MaxReplicas]
+    pub fn reservation(&self) -> Option<&'a Resources> {
+        self.reservation
+    }
+
+    /// Whether the node passes every filter that tasks on it cannot change.
+    pub(super) fn suits(&self, load: &NodeLoad) -> bool {
+        [Filter::Ready, Filter::Plugin, Filter::Constraint, Filter::Platform]
             .into_iter()
             .all(|filter| self.passes(filter, load))
+    }
+
+    /// Whether what is left on the node is enough.
+    pub(super) fn has_room(&self, load: &NodeLoad) -> bool {
+        self.passes(Filter::Resource, load) && self.passes(Filter::HostPort, load)
+    }
+
+    /// Whether the node may have one more task of the service.
+    pub(super) fn may_have_more(&self, load: &NodeLoad) -> bool {
+        self.passes(Filter::MaxReplicas, load)
+    }
+
+    /// What tasks that suit the same nodes have in common.
+    pub(super) fn needs(&self) -> Needs {
+        let plugins = self.plugins.iter().map(|plugin| (plugin.kind, plugin.name.to_owned()));
+        Needs {
+            reservation: self.reservation.cloned(),
+            constraints: self.texts.to_vec(),
+            platforms: self.platforms.to_vec(),
+            plugins: plugins.collect(),
+            host_ports: self.host_ports.clone(),
+        }
+    }
+
+    /// Whether these are its needs.
+    pub(super) fn is_for(&self, needs: &Needs) -> bool {
+        let ours = self.plugins.iter().map(|plugin| (plugin.kind, plugin.name));
+        self.reservation == needs.reservation.as_ref()
+            && self.texts == needs.constraints
+            && self.platforms == needs.platforms
+            && self.host_ports == needs.host_ports
+            && ours.eq(needs.plugins.iter().map(|(kind, name)| (*kind, name.as_str())))
+    }
+
+    /// A demand of these needs, for no service in particular.
+    pub(super) fn from_needs(needs: &'a Needs) -> Self {
+        let plugins = needs.plugins.iter().map(|(kind, name)| Plugin { kind, name });
+        Self {
+            service: ServiceId::NIL,
+            reservation: needs.reservation.as_ref(),
+            texts: &needs.constraints,
+            constraints: parse_all(&needs.constraints).unwrap_or_default(),
+            platforms: &needs.platforms,
+            plugins: plugins.collect(),
+            host_ports: needs.host_ports.clone(),
+            max_replicas: 0,
+        }
     }
 
     fn passes(&self, filter: Filter, load: &NodeLoad) -> bool {

@@ -6,7 +6,7 @@ use swarm_core::model::*;
 use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::Timestamp;
 
-use super::load::Loads;
+use super::loads::Loads;
 use crate::world::port;
 
 #[derive(Clone, Debug)]

@@ -1,17 +1,12 @@
-//! Pure: what every node carries and what it has left.
+//! Pure: what a node carries and what it has left.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use swarm_core::model::{
-    DiscreteResource, GenericResource, NamedResource, Node, NodeId, PortConfig, PortProtocol,
-    PublishMode, Resources, ServiceId, Task, TaskState,
+    DiscreteResource, GenericResource, NamedResource, Node, PortConfig, PortProtocol, PublishMode,
+    Resources, ServiceId, Task, TaskState,
 };
-use swarm_core::store::Snapshot;
-
-/// The loads of all nodes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Loads(BTreeMap<NodeId, NodeLoad>);
 
 /// A node with the sum of its tasks.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,7 +15,8 @@ pub struct NodeLoad {
     pub node: Arc<Node>,
     /// Its tasks that shall run.
     active: u64,
-    active_by_service: BTreeMap<ServiceId, u64>,
+    /// In order of id; most nodes have tasks of few services.
+    active_by_service: Vec<(ServiceId, u64)>,
     /// What the node reports minus what its tasks reserve; negative when it shrank.
     free_cpus: i64,
     free_memory: i64,
@@ -49,87 +45,9 @@ pub(super) struct Share<'a> {
     pub(super) claims: &'a [GenericResource],
 }
 
-impl Loads {
-    /// Adds up the tasks of every node: O(tasks).
-    #[must_use]
-    pub fn of(view: &Snapshot) -> Self {
-        let mut loads = Self::default();
-        loads.follow(&Snapshot::default(), view);
-        loads
-    }
-
-    /// Turns the loads of one view into those of another: O(changes) where one view came from
-    /// the other.
-    pub fn follow(&mut self, from: &Snapshot, to: &Snapshot) {
-        // Nodes that change are added up anew from the old tasks; then the tasks follow.
-        for (old, new) in to.nodes.changes_since(&from.nodes) {
-            match (old, new) {
-                (_, Some(node)) => self.put_node(node, from),
-                (Some(node), None) => self.remove_node(node.id),
-                (None, None) => {}
-            }
-        }
-        for (old, new) in to.tasks.changes_since(&from.tasks) {
-            old.into_iter().for_each(|task| self.remove(task));
-            new.into_iter().for_each(|task| self.add(task));
-        }
-    }
-
-    fn put_node(&mut self, node: &Arc<Node>, view: &Snapshot) {
-        let mut load = NodeLoad::empty(node.clone());
-        view.tasks_on(node.id).filter(|task| occupies(task)).for_each(|task| {
-            load.add(&Share { task, claims: &task.generic_resources });
-        });
-        self.0.insert(node.id, load);
-    }
-
-    fn remove_node(&mut self, node: NodeId) {
-        self.0.remove(&node);
-    }
-
-    /// Counts a task on its node, if it takes something there.
-    fn add(&mut self, task: &Task) {
-        if let Some(load) = self.holder(task) {
-            load.add(&Share { task, claims: &task.generic_resources });
-        }
-    }
-
-    /// Takes a task that was counted off its node.
-    fn remove(&mut self, task: &Task) {
-        if let Some(load) = self.holder(task) {
-            load.remove(&Share { task, claims: &task.generic_resources });
-        }
-    }
-
-    /// One node.
-    #[must_use]
-    pub fn get(&self, node: NodeId) -> Option<&NodeLoad> {
-        self.0.get(&node)
-    }
-
-    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut NodeLoad> {
-        self.0.get_mut(&node)
-    }
-
-    /// Every node, in order of id.
-    pub fn iter(&self) -> impl Iterator<Item = &NodeLoad> {
-        self.0.values()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut NodeLoad> {
-        self.0.values_mut()
-    }
-
-    fn holder(&mut self, task: &Task) -> Option<&mut NodeLoad> {
-        if !occupies(task) {
-            return None;
-        }
-        self.0.get_mut(&task.node_id?)
-    }
-}
-
 impl NodeLoad {
-    fn empty(node: Arc<Node>) -> Self {
+    /// The node without tasks.
+    pub(super) fn empty(node: Arc<Node>) -> Self {
         let total = node.description.as_ref().map(|node| node.resources.clone());
         let Resources { nano_cpus, memory_bytes, generic: reported, .. } =
             total.unwrap_or_default();
@@ -145,7 +63,7 @@ impl NodeLoad {
         Self {
             node,
             active: 0,
-            active_by_service: BTreeMap::new(),
+            active_by_service: Vec::new(),
             free_cpus: nano_cpus,
             free_memory: memory_bytes,
             generic,
@@ -162,7 +80,13 @@ impl NodeLoad {
     /// Its tasks of one service that shall run.
     #[must_use]
     pub fn active_of(&self, service: ServiceId) -> u64 {
-        self.active_by_service.get(&service).copied().unwrap_or(0)
+        let found = self.active_by_service.binary_search_by_key(&service, |(id, _)| *id);
+        found.map_or(0, |at| self.active_by_service[at].1)
+    }
+
+    /// The services that have tasks here that shall run, in order of id, with the number of them.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceId, u64)> {
+        self.active_by_service.iter().copied()
     }
 
     /// The processor time that is not reserved, in billionths of a core.
@@ -231,15 +155,8 @@ impl NodeLoad {
         (free.named.get(value) == Some(&0)).then(|| vec![wanted.clone()])
     }
 
-    pub(super) fn add(&mut self, share: &Share<'_>) {
-        self.change(share, 1);
-    }
-
-    pub(super) fn remove(&mut self, share: &Share<'_>) {
-        self.change(share, -1);
-    }
-
-    fn change(&mut self, share: &Share<'_>, sign: i64) {
+    /// Counts a task (1) or takes it off again (-1).
+    pub(super) fn change(&mut self, share: &Share<'_>, sign: i64) {
         let task = share.task;
         if task.is_wanted() {
             self.active = self.active.saturating_add_signed(sign);
@@ -303,10 +220,15 @@ fn named(kind: &str, value: &str) -> GenericResource {
     GenericResource { named: Some(resource), ..Default::default() }
 }
 
-fn bump(counts: &mut BTreeMap<ServiceId, u64>, service: ServiceId, sign: i64) {
-    let count = counts.entry(service).or_default();
-    *count = count.saturating_add_signed(sign);
-    if *count == 0 {
-        counts.remove(&service);
+fn bump(counts: &mut Vec<(ServiceId, u64)>, service: ServiceId, sign: i64) {
+    match counts.binary_search_by_key(&service, |(id, _)| *id) {
+        Ok(at) => {
+            counts[at].1 = counts[at].1.saturating_add_signed(sign);
+            if counts[at].1 == 0 {
+                counts.remove(at);
+            }
+        }
+        Err(at) if sign > 0 => counts.insert(at, (service, 1)),
+        Err(_) => {}
     }
 }

@@ -2,16 +2,34 @@
 
 use swarm_core::model::ServiceId;
 
+use super::filter::Demand;
 use super::load::NodeLoad;
+
+/// From this many recent failures on, Swarm puts a node after all others.
+pub const FAULTY_AFTER: u32 = 5;
 
 /// A suitable node, and what a strategy may judge it by.
 pub struct Candidate<'a> {
     /// The node with its tasks, those of this very decision included.
     pub load: &'a NodeLoad,
-    /// The service that is placed.
-    pub service: ServiceId,
+    /// What the task asks for.
+    pub demand: &'a Demand<'a>,
     /// How often tasks of this version of the service failed on the node recently.
     pub failures: u32,
+}
+
+impl Candidate<'_> {
+    /// The service that is placed.
+    #[must_use]
+    pub fn service(&self) -> ServiceId {
+        self.demand.service
+    }
+
+    /// How many tasks of that service shall run on the node.
+    #[must_use]
+    pub fn tasks_of_service(&self) -> u64 {
+        self.load.active_of(self.demand.service)
+    }
 }
 
 /// Ranks suitable nodes. Behind [`FilterScheduler`](super::FilterScheduler), which filters and
@@ -36,4 +54,13 @@ pub trait Strategy: Send + Sync + 'static {
     /// Ranks one node. Pure, and by this candidate alone: placing a task changes the score of its
     /// node and of no other.
     fn score(&self, candidate: &Candidate<'_>) -> Self::Score;
+
+    /// Whether the strategy promises that a node without tasks of the service, and with fewer than
+    /// [`FAULTY_AFTER`] failures, always ranks before every other, and among such nodes the one
+    /// with fewer tasks ([`NodeLoad::active`]) before one with more, with nothing else that
+    /// counts. Then such nodes are found in an index, and their score is not even asked for, so a
+    /// decision does not grow with the number of nodes.
+    fn newcomers_first(&self) -> bool {
+        false
+    }
 }

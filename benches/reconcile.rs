@@ -1,0 +1,235 @@
+//! The whole loop at size: from specifications to assigned tasks, and what one change costs then.
+//!
+//! Every planner of a manager, the controller and the store in memory, on one thread, with no
+//! pause between them. One row after another on the same cluster:
+//!
+//! 1. `fill`: services are there, tasks are not; ends when every task is assigned and committed.
+//! 2. `new leader`: a new controller, with new planners and no caches, looks at everything once.
+//! 3. `a task fails`, `a service grows by 10`, `a node is lost`: from the event's commit until
+//!    nothing is left to do; all tasks run.
+//!
+//! `cargo bench -p swarm-sched --bench reconcile -- NODES SERVICES REPLICAS`; without arguments
+//! 1,000 nodes, 100 services, 100 replicas.
+
+// The rules of the crate whose bench this is, that time is an argument, are for decisions.
+#![allow(clippy::disallowed_methods)]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use swarm_core::control::Controller;
+use swarm_core::id::IdSource;
+use swarm_core::model::{
+    Node, NodeId, NodeState, Service, ServiceId, ServiceMode, Task, TaskState, TaskStatus,
+};
+use swarm_core::store::{Batch, Change, Epoch, MemoryStore, Snapshot, Store, Watch};
+use swarm_core::time::Timestamp;
+use swarm_sched::default_planners;
+use swarm_sched::place::SpreadScheduler;
+
+const START: Timestamp = Timestamp::from_secs(1_700_000_000);
+/// How often each event of the steady state is played.
+const EVENTS: usize = 20;
+
+fn main() {
+    let numbers: Vec<usize> = std::env::args().filter_map(|text| text.parse().ok()).collect();
+    let (nodes, services, replicas) = match numbers[..] {
+        [nodes, services, replicas, ..] => (nodes, services, replicas),
+        _ => (1_000, 100, 100),
+    };
+    let tasks = services * replicas;
+    println!("{nodes} nodes, {services} services of {replicas} tasks: {tasks} tasks");
+    let empty = memory();
+    let mut cluster = Cluster::with(nodes, services, replicas as u64);
+    println!("{:24} {:>10} MiB", "memory before", mib(memory() - empty));
+    let started = Instant::now();
+    let commits = cluster.settle();
+    let took = started.elapsed();
+    assert_eq!(cluster.assigned(), tasks, "every task must have found a node");
+    println!("{:24} {:>10} {commits} commits, {}", "fill", show(took), rate(tasks, took));
+    println!(
+        "{:24} {:>10} MiB, {} bytes a task",
+        "memory",
+        mib(memory()),
+        (memory() - empty) / tasks
+    );
+    let started = Instant::now();
+    cluster.new_leader();
+    let commits = cluster.settle();
+    println!("{:24} {:>10} {commits} commits", "new leader", show(started.elapsed()));
+    cluster.run_all();
+    cluster.settle();
+    cluster.now = cluster.now + Duration::from_secs(600);
+    cluster.settle();
+    cluster.row("a task fails", Cluster::fail);
+    cluster.row("a service grows by 10", Cluster::grow);
+    cluster.row("a node is lost", Cluster::lose);
+}
+
+struct Cluster {
+    store: MemoryStore,
+    watch: Watch,
+    controller: Controller,
+    ids: IdSource,
+    now: Timestamp,
+}
+
+fn controller(view: &Snapshot, epoch: u64) -> Controller {
+    let planners = default_planners([], Arc::new(SpreadScheduler::default()));
+    Controller::new(planners, Epoch(epoch), view)
+}
+
+impl Cluster {
+    fn with(nodes: usize, services: usize, replicas: u64) -> Self {
+        let mut ids = IdSource::seeded(7);
+        let node = |number: usize| {
+            let mut node = Node { id: ids.next(), ..Node::default() };
+            node.spec.name = format!("node{number}");
+            node.status.state = NodeState::Ready;
+            let resources = &mut node.description.get_or_insert_default().resources;
+            resources.nano_cpus = 16_000_000_000;
+            resources.memory_bytes = 64 << 30;
+            Change::create(node)
+        };
+        let mut changes: Vec<_> = (0..nodes).map(node).collect();
+        for number in 0..services {
+            let mut service = Service { id: ids.next(), ..Service::default() };
+            service.spec.name = format!("service{number}");
+            let ServiceMode::Replicated(mode) = &mut service.spec.mode else {
+                unreachable!("a service is replicated by default")
+            };
+            mode.replicas = Some(replicas);
+            let task = Arc::make_mut(&mut service.spec.task);
+            task.container.get_or_insert_default().image = format!("image{number}:1");
+            changes.push(Change::create(service));
+        }
+        let store = MemoryStore::default();
+        store.apply(&Batch::new(START, changes)).expect("the changes are legal");
+        let view = store.snapshot();
+        let watch = store.watch(view.version());
+        Self { controller: controller(&view, 1), store, watch, ids, now: START }
+    }
+
+    fn new_leader(&mut self) {
+        let view = self.store.snapshot();
+        self.watch = self.store.watch(view.version());
+        self.controller = controller(&view, 2);
+    }
+
+    /// Steps and commits until nothing is left to do now; how many commits that took.
+    fn settle(&mut self) -> usize {
+        let mut commits = 0;
+        loop {
+            while let Some(commit) = self.watch.try_next().expect("the history is long enough") {
+                self.controller.observe(&commit);
+            }
+            let view = self.store.snapshot();
+            let step = self.controller.step(&view, self.now, &mut self.ids);
+            drop(view);
+            if let Some(batch) = step.batch {
+                self.store.apply(&batch).expect("a plan can be committed");
+                commits += 1;
+            } else if self.controller.next_at().is_none_or(|at| at > self.now) {
+                return commits;
+            }
+        }
+    }
+
+    fn assigned(&self) -> usize {
+        let view = self.store.snapshot();
+        view.tasks.iter().filter(|task| task.status.state == TaskState::Assigned).count()
+    }
+
+    fn write(&mut self, changes: Vec<Change>) {
+        self.store.apply(&Batch::new(self.now, changes)).expect("the change is legal");
+    }
+
+    /// What every agent would report.
+    fn run_all(&mut self) {
+        let view = self.store.snapshot();
+        let running = |task: &Arc<Task>| {
+            let status = TaskStatus::new(TaskState::Running, self.now, "started");
+            Change::Advance(task.id, Box::new(status))
+        };
+        let changes: Vec<_> = view.tasks.iter().map(running).collect();
+        drop(view);
+        for changes in changes.chunks(2_000) {
+            self.write(changes.to_vec());
+            while let Some(commit) = self.watch.try_next().expect("the history is long enough") {
+                self.controller.observe(&commit);
+            }
+        }
+    }
+
+    fn row(&mut self, name: &str, mut event: impl FnMut(&mut Self, usize)) {
+        let mut times: Vec<_> = (0..EVENTS)
+            .map(|number| {
+                event(self, number);
+                let started = Instant::now();
+                self.settle();
+                let took = started.elapsed();
+                // What waits for a restart delay becomes due outside of the measured time.
+                self.now = self.now + Duration::from_secs(30);
+                self.settle();
+                took
+            })
+            .collect();
+        times.sort();
+        let (median, worst) = (times[EVENTS / 2], times[EVENTS - 1]);
+        println!("{name:24} {:>10} at most {}", show(median), show(worst));
+    }
+
+    fn fail(&mut self, number: usize) {
+        let view = self.store.snapshot();
+        let mut running =
+            view.tasks_of(self.service(number)).filter(|t| t.status.state == TaskState::Running);
+        let id = running.next().expect("its tasks run").id;
+        let status = TaskStatus::new(TaskState::Failed, self.now, "failed");
+        self.write(vec![Change::Advance(id, Box::new(status))]);
+    }
+
+    fn grow(&mut self, number: usize) {
+        let id = self.service(number);
+        let mut service = Service::clone(self.store.snapshot().services.get(id).expect("it is"));
+        if let ServiceMode::Replicated(mode) = &mut service.spec.mode {
+            mode.replicas = mode.replicas.map(|replicas| replicas + 10);
+        }
+        self.write(vec![Change::update(service)]);
+    }
+
+    fn lose(&mut self, number: usize) {
+        let view = self.store.snapshot();
+        let id: NodeId = view.nodes.iter().nth(number * 3).expect("there are enough nodes").id;
+        let mut node = Node::clone(view.nodes.get(id).expect("it is there"));
+        node.status.state = NodeState::Down;
+        self.write(vec![Change::update(node)]);
+    }
+
+    fn service(&self, number: usize) -> ServiceId {
+        let view = self.store.snapshot();
+        let count = view.services.len();
+        let service = view.services.iter().nth(number * 7 % count);
+        service.expect("there are services").id
+    }
+}
+
+fn show(time: Duration) -> String {
+    format!("{time:.3?}")
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn rate(count: usize, time: Duration) -> String {
+    format!("{:.0} tasks/s", count as f64 / time.as_secs_f64())
+}
+
+fn mib(bytes: usize) -> usize {
+    bytes >> 20
+}
+
+/// The resident memory of this process in bytes; 0 where the system does not tell.
+fn memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
+    kib.unwrap_or(0) << 10
+}

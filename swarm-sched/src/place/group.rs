@@ -1,0 +1,226 @@
+//! Pure: the nodes of a group of tasks that ask for the same, one task after the other.
+//!
+//! A tree with one level for each placement preference; a branch is a value of its label. Each
+//! task goes to the branch that has the fewest tasks of the service, level by level, and there to
+//! the best node by the strategy. Branches grow when a task first comes to them, so a group costs
+//! what it visits.
+//!
+//! At a leaf there are two ways to the best node:
+//!
+//! - The *ranking*, for every strategy: a heap of the leaf's nodes by their score. O(nodes of the
+//!   leaf) to build, O(log) for each task.
+//! - The *crowd*, for strategies that promise [`Strategy::newcomers_first`]: the nodes to which
+//!   the service is new come before all others, the emptiest first, so they are read off the
+//!   [`Ladder`](super::ladder::Ladder) in order. Their scores are never computed, and no more of
+//!   them are looked at than get a task or turn out to be full. The ranking then holds only the
+//!   nodes to which the service is not new, and is built when the crowd is used up.
+//!
+//! What has no room for one task of the group has none for the next: loads only grow here. So
+//! nodes and branches that refuse are dropped.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use swarm_core::model::{NodeId, Task};
+use swarm_core::scheduler::Placed;
+
+use super::bits::Bits;
+use super::filter::Demand;
+use super::labels::{LabelValues, Members};
+use super::loads::Loads;
+use super::strategy::{Candidate, FAULTY_AFTER, Strategy};
+
+/// Tasks of one specification that may go anywhere.
+pub(super) struct Group<'a, S: Strategy> {
+    strategy: &'a S,
+    demand: &'a Demand<'a>,
+    failures: &'a BTreeMap<NodeId, u32>,
+    loads: &'a mut Loads,
+    /// The labels of the placement preferences.
+    levels: Vec<Arc<LabelValues>>,
+    /// The seats that are not of the crowd: the service has tasks there, or fails there.
+    known: Bits,
+}
+
+/// Nodes that agree in the values of the first preferences.
+pub(super) struct Branch<K> {
+    members: Members,
+    level: usize,
+    kind: Kind<K>,
+}
+
+enum Kind<K> {
+    /// No task has come yet.
+    Bud,
+    /// One more preference divides it.
+    Fork {
+        /// The values that may have room, those with the fewest tasks of the service first.
+        order: BinaryHeap<Reverse<(u64, usize)>>,
+        branches: BTreeMap<usize, Branch<K>>,
+    },
+    Leaf(Leaf<K>),
+}
+
+struct Leaf<K> {
+    /// Where the crowd is read next: a number of tasks and a seat. Absent when it is used up.
+    crowd: Option<(u64, usize)>,
+    /// The best node first.
+    ranking: BinaryHeap<Reverse<(K, usize)>>,
+}
+
+impl<'a, S: Strategy> Group<'a, S> {
+    /// Prepares to place tasks like this one.
+    pub(super) fn new(
+        strategy: &'a S,
+        demand: &'a Demand<'a>,
+        failures: &'a BTreeMap<NodeId, u32>,
+        loads: &'a mut Loads,
+        task: &Task,
+    ) -> Self {
+        loads.prepare(demand);
+        let preferences = task.spec.placement.iter().flat_map(|wish| &wish.preferences);
+        let descriptors = preferences.filter_map(|wish| Some(&wish.spread.as_ref()?.descriptor));
+        let levels = descriptors.map(|descriptor| loads.values(descriptor)).collect();
+        let mut known = Bits::none(loads.seats());
+        if strategy.newcomers_first() {
+            loads.places_of(demand.service).for_each(|(seat, _)| known.insert(seat));
+            let faulty = failures.iter().filter(|(_, count)| **count >= FAULTY_AFTER);
+            faulty.filter_map(|(node, _)| loads.seat(*node)).for_each(|seat| known.insert(seat));
+        }
+        Self { strategy, demand, failures, loads, levels, known }
+    }
+
+    /// The whole tree, before the first task.
+    pub(super) fn root() -> Branch<S::Score> {
+        Branch { members: Members::All, level: 0, kind: Kind::Bud }
+    }
+
+    /// Gives one task a node of the branch; `None` when no node of it has room.
+    pub(super) fn pick(
+        &mut self,
+        branch: &mut Branch<S::Score>,
+        task: &Arc<Task>,
+    ) -> Option<Placed> {
+        if matches!(branch.kind, Kind::Bud) {
+            branch.kind = self.grow(branch);
+        }
+        match &mut branch.kind {
+            Kind::Bud => None,
+            Kind::Leaf(leaf) => self.pick_node(leaf, &branch.members, task),
+            Kind::Fork { order, branches } => {
+                while let Some(Reverse((tasks, value))) = order.pop() {
+                    let (members, level) = (&branch.members, branch.level);
+                    let next = branches.entry(value).or_insert_with(|| Branch {
+                        members: self.levels[level].among(members, value),
+                        level: level + 1,
+                        kind: Kind::Bud,
+                    });
+                    if let Some(placed) = self.pick(next, task) {
+                        order.push(Reverse((tasks + 1, value)));
+                        return Some(placed);
+                    }
+                }
+                None
+            }
+        }
+    }
+
+    fn grow(&self, branch: &Branch<S::Score>) -> Kind<S::Score> {
+        let Some(level) = self.levels.get(branch.level) else {
+            let crowd = self.strategy.newcomers_first().then_some((0, 0));
+            // Without a crowd every node is ranked; with one, those that it leaves out.
+            let crowd = crowd.filter(|_| !matches!(branch.members, Members::List(_)));
+            let mut leaf = Leaf { crowd, ranking: BinaryHeap::new() };
+            if crowd.is_none() {
+                self.rank(&mut leaf, &branch.members, None);
+            }
+            return Kind::Leaf(leaf);
+        };
+        let mut tasks = vec![0; level.len()];
+        for (seat, count) in self.loads.places_of(self.demand.service) {
+            if branch.members.contains(seat) {
+                tasks[level.number(seat)] += count;
+            }
+        }
+        let order = tasks.into_iter().enumerate().map(|(value, tasks)| Reverse((tasks, value)));
+        Kind::Fork { order: order.collect(), branches: BTreeMap::new() }
+    }
+
+    fn pick_node(
+        &mut self,
+        leaf: &mut Leaf<S::Score>,
+        members: &Members,
+        task: &Arc<Task>,
+    ) -> Option<Placed> {
+        while let Some(from) = leaf.crowd {
+            let Some((tasks, seat)) = self.newcomer(from, members) else {
+                leaf.crowd = None;
+                self.rank(leaf, members, Some(&self.known));
+                break;
+            };
+            leaf.crowd = Some((tasks, seat + 1));
+            if self.loads.has_room(self.demand, seat) {
+                self.known.insert(seat);
+                return Some(self.loads.settle(task, seat));
+            }
+        }
+        while let Some(Reverse((_, seat))) = leaf.ranking.pop() {
+            if self.demand.may_have_more(self.loads.at(seat))
+                && self.loads.has_room(self.demand, seat)
+            {
+                let placed = self.loads.settle(task, seat);
+                leaf.ranking.push(Reverse((self.score(seat), seat)));
+                return Some(placed);
+            }
+        }
+        None
+    }
+
+    /// The next node of the crowd that may suit: from a number of tasks and a seat on. Nodes that
+    /// get a task climb, but are known then, so that the crowd behind this point stays as it was.
+    fn newcomer(&self, from: (u64, usize), members: &Members) -> Option<(u64, usize)> {
+        let set = match members {
+            Members::Set(set) => Some(&**set),
+            _ => None,
+        };
+        let (mut number, mut seat) = from;
+        while let Some((tasks, rung)) = self.loads.ladder().rung(number) {
+            if tasks > number {
+                seat = 0;
+            }
+            let open = Some(&self.loads.shape().open);
+            if let Some(found) = rung.next_in(seat, open, set, Some(&self.known)) {
+                return Some((tasks, found));
+            }
+            (number, seat) = (tasks + 1, 0);
+        }
+        None
+    }
+
+    /// Ranks the nodes of a leaf that may suit: all of them, or those of a set.
+    fn rank(&self, leaf: &mut Leaf<S::Score>, members: &Members, among: Option<&Bits>) {
+        let open = &self.loads.shape().open;
+        let ranked = |seat| Reverse((self.score(seat), seat));
+        leaf.ranking = match members {
+            Members::List(list) => {
+                let may = |seat: &usize| open.contains(*seat);
+                list.iter().copied().filter(may).map(ranked).collect()
+            }
+            members => {
+                let set = match members {
+                    Members::Set(set) => Some(&**set),
+                    _ => None,
+                };
+                let next = |from| open.next_in(from, among, set, None);
+                std::iter::successors(next(0), |seat| next(seat + 1)).map(ranked).collect()
+            }
+        };
+    }
+
+    fn score(&self, seat: usize) -> S::Score {
+        let load = self.loads.at(seat);
+        let failures = self.failures.get(&load.node.id).copied().unwrap_or(0);
+        self.strategy.score(&Candidate { load, demand: self.demand, failures })
+    }
+}

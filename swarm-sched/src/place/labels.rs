@@ -1,0 +1,120 @@
+//! Pure: the nodes by the value of a label, for the branches of placement preferences.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use swarm_core::model::Node;
+
+use super::bits::Bits;
+use super::constraint::label_of;
+
+/// How many labels are kept.
+const KEPT: usize = if cfg!(test) { 1 } else { 8 };
+/// Labels with more values than this have no set of seats for each: the sets would be nearly empty.
+const SETS: usize = if cfg!(test) { 2 } else { 64 };
+
+/// The nodes by the value that they have for one label.
+#[derive(Debug)]
+pub(super) struct LabelValues {
+    /// For each seat, the number of its value: values are numbered in their order.
+    of: Vec<usize>,
+    /// The seats of each value.
+    seats: Vec<Vec<usize>>,
+    /// The same as sets, where there are few values.
+    sets: Option<Vec<Arc<Bits>>>,
+}
+
+/// Some of the seats.
+#[derive(Clone, Debug)]
+pub(super) enum Members {
+    /// Every one.
+    All,
+    /// Many, as a set.
+    Set(Arc<Bits>),
+    /// Few, in order.
+    List(Vec<usize>),
+}
+
+impl Members {
+    pub(super) fn contains(&self, seat: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Set(set) => set.contains(seat),
+            Self::List(list) => list.binary_search(&seat).is_ok(),
+        }
+    }
+}
+
+/// The labels that placement preferences asked about last. Right until a node has another value,
+/// or nodes come or go; then forgotten.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Labels(Vec<(String, Arc<LabelValues>)>);
+
+impl Labels {
+    /// The nodes by a label, whose value in order of seat is given. O(nodes) the first time.
+    pub(super) fn find<'a>(
+        &mut self,
+        descriptor: &str,
+        values: impl Iterator<Item = &'a str>,
+    ) -> Arc<LabelValues> {
+        let known = self.0.iter().position(|(known, _)| known == descriptor);
+        let at = known.unwrap_or_else(|| {
+            self.0.truncate(KEPT - 1);
+            self.0.push((descriptor.to_owned(), Arc::new(LabelValues::of(values.collect()))));
+            self.0.len() - 1
+        });
+        self.0[..=at].rotate_right(1);
+        self.0[0].1.clone()
+    }
+
+    /// A node is another one than before.
+    pub(super) fn renew(&mut self, old: &Node, new: &Node) {
+        self.0.retain(|(descriptor, _)| label_of(old, descriptor) == label_of(new, descriptor));
+    }
+
+    /// The seats are others than before.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl LabelValues {
+    fn of(values: Vec<&str>) -> Self {
+        let mut numbers: BTreeMap<&str, usize> = values.iter().map(|value| (*value, 0)).collect();
+        numbers.values_mut().enumerate().for_each(|(number, slot)| *slot = number);
+        let of: Vec<usize> = values.iter().map(|value| numbers[value]).collect();
+        let mut seats = vec![Vec::new(); numbers.len()];
+        of.iter().enumerate().for_each(|(seat, number)| seats[*number].push(seat));
+        let sets = (numbers.len() <= SETS).then(|| {
+            let set = |number| Arc::new(Bits::of(of.len(), |seat| of[seat] == number));
+            (0..numbers.len()).map(set).collect()
+        });
+        Self { of, seats, sets }
+    }
+
+    /// How many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.seats.len()
+    }
+
+    /// The number of a seat's value.
+    pub(super) fn number(&self, seat: usize) -> usize {
+        self.of[seat]
+    }
+
+    /// Those of some seats that have a value.
+    pub(super) fn among(&self, members: &Members, number: usize) -> Members {
+        match (members, &self.sets) {
+            (Members::All, Some(sets)) => Members::Set(sets[number].clone()),
+            (Members::Set(set), Some(sets)) => Members::Set(Arc::new(set.and(&sets[number]))),
+            (Members::List(list), _) => {
+                let has = |seat: &usize| self.of[*seat] == number;
+                Members::List(list.iter().copied().filter(has).collect())
+            }
+            (members, None) => {
+                let seats = self.seats[number].iter().copied();
+                Members::List(seats.filter(|seat| members.contains(*seat)).collect())
+            }
+        }
+    }
+}

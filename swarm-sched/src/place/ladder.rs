@@ -1,0 +1,46 @@
+//! Pure: the nodes by how many tasks they have.
+
+use std::collections::BTreeMap;
+
+use super::bits::Bits;
+
+/// Which nodes have how many active tasks: one set of seats for each number that occurs. A node
+/// whose number changes moves from one set to another: O(log of the numbers that occur).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Ladder {
+    rungs: BTreeMap<u64, Bits>,
+    seats: usize,
+}
+
+impl Ladder {
+    /// The ladder of nodes with these numbers, in order of seat.
+    pub(super) fn of(numbers: impl ExactSizeIterator<Item = u64>) -> Self {
+        let mut ladder = Self { rungs: BTreeMap::new(), seats: numbers.len() };
+        numbers.enumerate().for_each(|(seat, number)| ladder.put(seat, number));
+        ladder
+    }
+
+    /// A node's number changed.
+    pub(super) fn climb(&mut self, seat: usize, from: u64, to: u64) {
+        if from == to {
+            return;
+        }
+        if let Some(rung) = self.rungs.get_mut(&from) {
+            rung.remove(seat);
+            if rung.is_empty() {
+                self.rungs.remove(&from);
+            }
+        }
+        self.put(seat, to);
+    }
+
+    fn put(&mut self, seat: usize, number: u64) {
+        let seats = self.seats;
+        self.rungs.entry(number).or_insert_with(|| Bits::none(seats)).insert(seat);
+    }
+
+    /// The first rung from this number on.
+    pub(super) fn rung(&self, from: u64) -> Option<(u64, &Bits)> {
+        self.rungs.range(from..).next().map(|(number, rung)| (*number, rung))
+    }
+}

@@ -1,0 +1,379 @@
+//! Pure: what all nodes carry, kept up to date from one view to the next.
+//!
+//! # What is kept
+//!
+//! Everything here is derived from one view of the store, and could be added up from it at any
+//! time, which costs O(tasks + nodes); so a new leader starts with nothing, and `Loads::of` says
+//! what is right. To [`follow`](Loads::follow) a view costs O(what changed · log).
+//!
+//! A node's *seat* is its place in the order of ids, so that the lowest seat of a set is the
+//! lowest id. For each of these structures: what it is, who reads it, what a task that comes or
+//! goes costs it.
+//!
+//! | structure | what for | a task |
+//! |---|---|---|
+//! | `nodes`: a [`NodeLoad`] for each seat | filters, scores | O(log services on the node) |
+//! | `services`: where each service has tasks, where it failed | what spread looks at first | O(log nodes of the service) |
+//! | [`Ladder`]: which seats have how many tasks | the emptiest node without a search | O(log rungs) |
+//! | [`Shapes`]: which seats may suit certain needs | no filter is asked twice | O(shapes) when it ends |
+//! | `labels`: the seats by the value of a label | branches of placement preferences | nothing |
+//!
+//! A node that comes or goes moves the seats: O(nodes). One that changes costs O(its tasks).
+//!
+//! # What is assumed
+//!
+//! What was answered is usually what is in the next view, so it stays counted, and is noted in
+//! `assumed`; following a view in which it did not come true takes it back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use swarm_core::model::{
+    GenericResource, Node, NodeId, ServiceId, Task, TaskId, TaskState, Version,
+};
+use swarm_core::scheduler::Placed;
+use swarm_core::store::Snapshot;
+use swarm_core::time::Timestamp;
+
+use super::constraint::label_of;
+use super::filter::Demand;
+use super::labels::{LabelValues, Labels};
+use super::ladder::Ladder;
+use super::load::{NodeLoad, Share, occupies, reservation};
+use super::shape::{Shape, Shapes};
+
+/// How long a failure counts against a node.
+const FAILURE_MEMORY: Duration = Duration::from_secs(5 * 60);
+
+/// The loads of all nodes of one view.
+#[derive(Clone, Debug, Default)]
+pub struct Loads {
+    nodes: Vec<NodeLoad>,
+    seats: IdMap<NodeId, usize>,
+    services: IdMap<ServiceId, ServiceLoad>,
+    ladder: Ladder,
+    shapes: Shapes,
+    labels: Labels,
+    assumed: BTreeMap<TaskId, Assumed>,
+}
+
+/// Where a service is.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct ServiceLoad {
+    /// How many of its tasks that shall run each node has.
+    nodes: BTreeMap<NodeId, u64>,
+    /// Its tasks that failed on a node, as far as the store keeps them.
+    failed: BTreeMap<TaskId, (NodeId, Version, Timestamp)>,
+}
+
+/// A task that was given a node, which may never come true.
+#[derive(Clone, Debug)]
+struct Assumed {
+    task: Arc<Task>,
+    node: NodeId,
+    generic: Vec<GenericResource>,
+}
+
+/// What is derived is compared; what is only remembered is not.
+impl PartialEq for Loads {
+    fn eq(&self, other: &Self) -> bool {
+        self.nodes == other.nodes
+            && self.seats == other.seats
+            && self.services == other.services
+            && self.ladder == other.ladder
+    }
+}
+
+impl Loads {
+    /// Adds up the tasks of every node: O(tasks).
+    #[must_use]
+    pub fn of(view: &Snapshot) -> Self {
+        let mut loads = Self::default();
+        loads.follow(&Snapshot::default(), view);
+        loads
+    }
+
+    /// Turns the loads of one view into those of another: O(changes) where one view came from
+    /// the other.
+    pub fn follow(&mut self, from: &Snapshot, to: &Snapshot) {
+        self.follow_nodes(from, to);
+        for (old, new) in to.tasks.changes_since(&from.tasks) {
+            let assumed = old.and_then(|old| self.assumed.remove(&old.id));
+            match (assumed, old, new) {
+                (Some(assumed), _, Some(new)) if assumed.came_true(new) => {}
+                (None, Some(old), Some(new)) if same_share(old, new) => {}
+                (assumed, old, new) => {
+                    match assumed {
+                        Some(assumed) => self.retract(&assumed),
+                        None => old.into_iter().for_each(|task| self.count(task, -1)),
+                    }
+                    new.into_iter().for_each(|task| self.count(task, 1));
+                }
+            }
+        }
+        self.retract_all();
+    }
+
+    /// Nodes that are new or differ are added up from the old tasks; then those can be followed.
+    fn follow_nodes(&mut self, from: &Snapshot, to: &Snapshot) {
+        let mut changes = to.nodes.changes_since(&from.nodes).peekable();
+        if changes.peek().is_none() {
+            return;
+        }
+        self.retract_all();
+        let (mut come, mut gone) = (Vec::new(), false);
+        for (old, new) in changes {
+            match (old, new) {
+                (Some(_), Some(node)) => self.renew(node, from),
+                (None, Some(node)) => come.push(added_up(node, from)),
+                (_, None) => gone = true,
+            }
+        }
+        if gone || !come.is_empty() {
+            self.nodes.retain(|load| to.nodes.get(load.node.id).is_some());
+            self.nodes.append(&mut come);
+            self.nodes.sort_by_key(|load| load.node.id);
+            let seats = self.nodes.iter().enumerate();
+            self.seats = seats.map(|(seat, load)| (load.node.id, seat)).collect();
+            self.ladder = Ladder::of(self.nodes.iter().map(NodeLoad::active));
+            self.shapes.clear();
+            self.labels.clear();
+        }
+    }
+
+    fn renew(&mut self, node: &Arc<Node>, view: &Snapshot) {
+        let Some(seat) = self.seat(node.id) else { return };
+        let load = added_up(node, view);
+        self.ladder.climb(seat, self.nodes[seat].active(), load.active());
+        self.shapes.renew(seat, &load);
+        self.labels.renew(&self.nodes[seat].node, node);
+        self.nodes[seat] = load;
+    }
+
+    /// Counts what a task of the view is and takes: once (1), or not any more (-1).
+    fn count(&mut self, task: &Task, sign: i64) {
+        let Some(node) = task.node_id else { return };
+        if let Some(failure) = failure(task) {
+            self.note(task, node, failure, sign);
+        }
+        if occupies(task) {
+            self.share(node, &Share { task, claims: &task.generic_resources }, sign);
+        }
+    }
+
+    fn note(&mut self, task: &Task, node: NodeId, when: Timestamp, sign: i64) {
+        let service = self.services.entry(task.service_id).or_default();
+        if sign > 0 {
+            service.failed.insert(task.id, (node, task.spec_version, when));
+        } else {
+            service.failed.remove(&task.id);
+        }
+        self.forget_empty(task.service_id);
+    }
+
+    /// Changes the load of a node, and all that is derived from it.
+    fn share(&mut self, node: NodeId, share: &Share<'_>, sign: i64) {
+        let service = share.task.service_id;
+        if share.task.is_wanted() {
+            let nodes = &mut self.services.entry(service).or_default().nodes;
+            let count = nodes.entry(node).or_default();
+            *count = count.saturating_add_signed(sign);
+            if *count == 0 {
+                nodes.remove(&node);
+                self.forget_empty(service);
+            }
+        }
+        let Some(seat) = self.seat(node) else { return };
+        let load = &mut self.nodes[seat];
+        let before = load.active();
+        load.change(share, sign);
+        self.ladder.climb(seat, before, load.active());
+        if sign < 0 {
+            self.shapes.reopen(seat);
+        }
+    }
+
+    fn forget_empty(&mut self, service: ServiceId) {
+        let known = self.services.get(&service);
+        if known.is_some_and(|load| load.nodes.is_empty() && load.failed.is_empty()) {
+            self.services.remove(&service);
+        }
+    }
+
+    /// Puts a task on a node that it fits on, and assumes that this will be.
+    pub(super) fn settle(&mut self, task: &Arc<Task>, seat: usize) -> Placed {
+        let node = self.nodes[seat].node.id;
+        let wanted: &[GenericResource] = reservation(task).map_or(&[], |it| &it.generic);
+        let generic = self.nodes[seat].choose_all(wanted).unwrap_or_default();
+        self.share(node, &Share { task, claims: &generic }, 1);
+        let assumed = Assumed { task: task.clone(), node, generic: generic.clone() };
+        self.assumed.insert(task.id, assumed);
+        Placed { task: task.id, node, generic }
+    }
+
+    fn retract(&mut self, assumed: &Assumed) {
+        self.share(assumed.node, &Share { task: &assumed.task, claims: &assumed.generic }, -1);
+    }
+
+    fn retract_all(&mut self) {
+        for assumed in std::mem::take(&mut self.assumed).values() {
+            self.retract(assumed);
+        }
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn get(&self, node: NodeId) -> Option<&NodeLoad> {
+        self.seat(node).map(|seat| &self.nodes[seat])
+    }
+
+    /// Every node, in order of id.
+    pub fn iter(&self) -> impl Iterator<Item = &NodeLoad> {
+        self.nodes.iter()
+    }
+
+    pub(super) fn seat(&self, node: NodeId) -> Option<usize> {
+        self.seats.get(&node).copied()
+    }
+
+    pub(super) fn at(&self, seat: usize) -> &NodeLoad {
+        &self.nodes[seat]
+    }
+
+    pub(super) fn seats(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(super) fn ladder(&self) -> &Ladder {
+        &self.ladder
+    }
+
+    /// The shape of the demand that was prepared for last.
+    pub(super) fn shape(&self) -> &Shape {
+        self.shapes.front()
+    }
+
+    /// Makes the shape of a demand the present one.
+    pub(super) fn prepare(&mut self, demand: &Demand<'_>) {
+        self.shapes.find(demand, &self.nodes);
+    }
+
+    /// Whether a node that suits the present shape has room; notes where it has not.
+    pub(super) fn has_room(&mut self, demand: &Demand<'_>, seat: usize) -> bool {
+        let room = demand.has_room(&self.nodes[seat]);
+        if !room {
+            self.shapes.close(seat);
+        }
+        room
+    }
+
+    /// The values of a label, with the seats of the nodes that have them.
+    pub(super) fn values(&mut self, descriptor: &str) -> Arc<LabelValues> {
+        self.labels.find(
+            descriptor,
+            self.nodes.iter().map(|load| label_of(&load.node, descriptor).unwrap_or("")),
+        )
+    }
+
+    /// The seats where a service has tasks that shall run, with their number.
+    pub(super) fn places_of(&self, service: ServiceId) -> impl Iterator<Item = (usize, u64)> {
+        let nodes = self.services.get(&service).into_iter().flat_map(|service| &service.nodes);
+        nodes.filter_map(|(node, count)| Some((self.seat(*node)?, *count)))
+    }
+
+    /// How often tasks of this version of the service failed on each node within the last five
+    /// minutes. From the tasks that the store keeps, so that a new leader knows it too.
+    pub(super) fn failures(&self, task: &Task, now: Timestamp) -> BTreeMap<NodeId, u32> {
+        let mut failures = BTreeMap::new();
+        let failed = self.services.get(&task.service_id).into_iter().flat_map(|it| &it.failed);
+        for (node, version, when) in failed.map(|(_, failed)| failed) {
+            if *version == task.spec_version && now.since(*when) <= FAILURE_MEMORY {
+                *failures.entry(*node).or_default() += 1;
+            }
+        }
+        failures
+    }
+
+    /// Whether one node is as its tasks in the view say, in every structure: O(its tasks).
+    /// Nothing may be assumed.
+    pub(super) fn is_right(&self, seat: usize, view: &Snapshot) -> bool {
+        let load = &self.nodes[seat];
+        let Some(node) = view.nodes.get(load.node.id) else { return false };
+        let rung = self.ladder.rung(load.active());
+        let counted = |service| self.services.get(&service)?.nodes.get(&node.id).copied();
+        *load == added_up(node, view)
+            && rung.is_some_and(|(number, rung)| number == load.active() && rung.contains(seat))
+            && load.services().all(|(service, count)| counted(service) == Some(count))
+            && self.shapes.are_right(seat, load)
+    }
+}
+
+impl Assumed {
+    /// Whether a task is now where it was assumed to be, taking what it was assumed to take.
+    fn came_true(&self, task: &Task) -> bool {
+        occupies(task)
+            && failure(task).is_none()
+            && task.node_id == Some(self.node)
+            && task.generic_resources == self.generic
+            && same_demand(&self.task, task)
+    }
+}
+
+/// Whether a task takes the same from the same node as before.
+fn same_share(old: &Task, new: &Task) -> bool {
+    old.node_id == new.node_id
+        && occupies(old) == occupies(new)
+        && old.generic_resources == new.generic_resources
+        && same_demand(old, new)
+        && failure(old) == failure(new)
+}
+
+fn same_demand(old: &Task, new: &Task) -> bool {
+    let same_endpoint = match (&old.endpoint, &new.endpoint) {
+        (Some(old), Some(new)) => Arc::ptr_eq(old, new) || old == new,
+        (old, new) => old.is_none() && new.is_none(),
+    };
+    old.service_id == new.service_id
+        && old.spec_version == new.spec_version
+        && old.is_wanted() == new.is_wanted()
+        && same_endpoint
+        && (Arc::ptr_eq(&old.spec, &new.spec) || reservation(old) == reservation(new))
+}
+
+/// When a task failed on its node, if it did.
+fn failure(task: &Task) -> Option<Timestamp> {
+    let failed = matches!(task.status.state, TaskState::Failed | TaskState::Rejected);
+    failed.then(|| task.ended_at.unwrap_or(task.status.timestamp))
+}
+
+/// A node with the tasks that a view has on it.
+fn added_up(node: &Arc<Node>, view: &Snapshot) -> NodeLoad {
+    let mut load = NodeLoad::empty(node.clone());
+    view.tasks_on(node.id).filter(|task| occupies(task)).for_each(|task| {
+        load.change(&Share { task, claims: &task.generic_resources }, 1);
+    });
+    load
+}
+
+/// A map that nobody walks, from ids, which are random: they need no hash that resists an attack.
+type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
+
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            let mixed = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = mixed ^ (mixed >> 29);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
