@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use swarm_core::model::{Cluster, Config, Network, Node, Secret, Service, Task};
-use swarm_core::store::{Snapshot, Table};
+use swarm_core::store::{Kind as _, Snapshot, Table};
 
 use crate::error::{ApiError, Code};
 
@@ -95,7 +95,12 @@ impl Find for Snapshot {
     }
 
     fn find_task(&self, word: &str) -> Result<Arc<Task>, ApiError> {
-        find(&self.tasks, word, |_| Vec::new(), |task| self.shows(task))
+        let shown = |task: &&Arc<Task>| self.shows(task);
+        let by_id = word.parse().ok().and_then(|id| self.tasks.get(id)).filter(shown);
+        match by_id {
+            Some(task) => Ok(task.clone()),
+            None => only(Task::WORD, word, self.tasks.with_prefix(word).filter(shown)),
+        }
     }
 
     fn find_node(&self, word: &str) -> Result<Arc<Node>, ApiError> {

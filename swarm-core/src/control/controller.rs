@@ -1,6 +1,6 @@
 //! Pure: which planner looks at which key next, and what one commit will hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::{Ctx, Key, Plan, Planner, Reason};
@@ -61,9 +61,7 @@ impl Controller {
 
     /// Marks what a commit touches.
     pub fn observe(&mut self, commit: &Commit) {
-        for event in &commit.events {
-            mark(&self.planners, &mut self.dirty, 0, event);
-        }
+        mark(&self.planners, &mut self.dirty, 0, &commit.events);
     }
 
     /// When to call [`step`](Self::step) next if nothing is observed before: at once if something
@@ -103,16 +101,17 @@ impl Controller {
 
     /// The batch was not committed: everything that it touches is looked at again.
     pub fn rejected(&mut self, batch: &Batch, view: &Snapshot) {
+        let mut events = Vec::with_capacity(batch.changes.len());
         for change in &batch.changes {
             let stored = view.get(change.target());
-            let event = match change {
+            events.push(match change {
                 Change::Create(new) => Event { old: None, new: Some(new.clone()) },
                 Change::Update(new) => Event { old: stored, new: Some(new.clone()) },
                 _ if stored.is_some() => Event { old: stored.clone(), new: stored },
                 _ => continue,
-            };
-            mark(&self.planners, &mut self.dirty, 0, &event);
+            });
         }
+        mark(&self.planners, &mut self.dirty, 0, &events);
     }
 
     fn stage(
@@ -124,12 +123,10 @@ impl Controller {
         step: &mut Step,
     ) {
         step.reasons.extend(plan.reasons);
+        let mut events = Vec::with_capacity(plan.changes.len());
         for change in plan.changes {
             match working.stage(change) {
-                // What this planner decided, the later ones look at in this very step. Earlier
-                // ones (and this one) see it when the commit comes back.
-                Ok(Some(event)) => mark(&self.planners, &mut self.dirty, index + 1, &event),
-                Ok(None) => {}
+                Ok(event) => events.extend(event),
                 Err(error) => {
                     let planner = self.planners[index].name();
                     let text = format!("planner {planner} made a change that cannot be: {error}");
@@ -138,6 +135,9 @@ impl Controller {
                 }
             }
         }
+        // What this planner decided, the later ones look at in this very step. Earlier ones (and
+        // this one) see it when the commit comes back.
+        mark(&self.planners, &mut self.dirty, index + 1, &events);
     }
 
     fn fire_timers(&mut self, now: Timestamp) {
@@ -162,10 +162,13 @@ impl Controller {
     }
 }
 
-fn mark(planners: &[Arc<dyn Planner>], dirty: &mut [BTreeSet<Key>], from: usize, event: &Event) {
+/// Marks what events make dirty, for the planners from one on. Events in a row are mostly about the
+/// same key, so keys in a row are compared before the set is asked.
+fn mark(planners: &[Arc<dyn Planner>], dirty: &mut [BTreeSet<Key>], from: usize, events: &[Event]) {
     let mut keys = Vec::new();
     for (planner, dirty) in planners.iter().zip(dirty).skip(from) {
-        planner.dirty(event, &mut keys);
+        events.iter().for_each(|event| planner.dirty(event, &mut keys));
+        keys.dedup();
         dirty.extend(keys.drain(..));
     }
 }
@@ -176,12 +179,12 @@ struct Working {
     view: Snapshot,
     now: Timestamp,
     changes: Vec<Option<Change>>,
-    position: BTreeMap<ObjectRef, usize>,
+    position: HashMap<ObjectRef, usize>,
 }
 
 impl Working {
     fn new(view: &Snapshot, now: Timestamp) -> Self {
-        Self { view: view.clone(), now, changes: Vec::new(), position: BTreeMap::new() }
+        Self { view: view.clone(), now, changes: Vec::new(), position: HashMap::new() }
     }
 
     fn stage(&mut self, change: Change) -> Result<Option<Event>, crate::store::CommitError> {
@@ -192,11 +195,12 @@ impl Working {
             self.changes.push(Some(change));
             return Ok(event);
         };
+        let written = || event.as_ref().and_then(|event| event.new.clone());
         let merged = match (self.changes[position].take(), change) {
             (Some(Change::Create(_)), Change::Remove(..)) => None,
-            (Some(Change::Create(_)), _) => self.view.get(target).map(Change::Create),
-            (Some(Change::Update(_)), Change::Advance(..) | Change::Desire(..)) => {
-                self.view.get(target).map(Change::Update)
+            (Some(first @ Change::Create(_)), _) => Some(written().map_or(first, Change::Create)),
+            (Some(first @ Change::Update(_)), Change::Advance(..) | Change::Desire(..)) => {
+                Some(written().map_or(first, Change::Update))
             }
             // Two writers, two fields: neither replaces the other.
             (Some(first @ Change::Advance(..)), second @ Change::Desire(..))

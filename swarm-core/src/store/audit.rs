@@ -25,23 +25,24 @@ pub struct Wrong {
 /// # Errors
 /// The first contradiction.
 pub fn audit(version: Version, events: &[Event], state: &Snapshot) -> Result<(), Wrong> {
-    let mut last = std::collections::BTreeMap::new();
-    for event in events {
+    for (at, event) in events.iter().enumerate() {
         check_event(version, event).map_err(|what| Wrong { version, what })?;
-        last.insert(event.object().id(), event);
-    }
-    for (id, event) in last {
         let (stored, new) = (state.like(event.object()), event.new.as_ref());
         let same = match (&stored, new) {
             (Some(stored), Some(new)) => stored.is(new) || stored == new,
             (stored, new) => stored.is_none() && new.is_none(),
         };
+        let id = event.object().id();
         if !same {
+            // Written again by a later change of the same commit, which is looked at in its turn.
+            if events[at + 1..].iter().any(|later| later.object().id() == id) {
+                continue;
+            }
             let what = format!("{id} is not what was written");
             return Err(Wrong { version, what });
         }
         if let Some(Object::Task(task)) = new
-            && !state.is_indexed(task)
+            && !state.is_indexed(event.old_task().map(AsRef::as_ref), task)
         {
             return Err(Wrong { version, what: format!("{id} is not listed where it belongs") });
         }

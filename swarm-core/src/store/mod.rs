@@ -28,6 +28,7 @@
 mod audit;
 mod batch;
 mod index;
+mod layered;
 mod memory;
 mod tables;
 mod tasks;

@@ -8,6 +8,7 @@ use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::index::Kind;
+use super::layered::Layer;
 use super::tasks::TaskTable;
 use super::{Change, CommitError, Event, Object, ObjectRef};
 use crate::id::Id;
@@ -74,9 +75,7 @@ impl<T: Kind> Table<T> {
 
     /// Every object whose id starts with `prefix`, in order of id. O(log n) to the first.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<T>> + 'a {
-        let padded = format!("{prefix:0<25}");
-        let first = padded.parse::<Id<T>>().ok().filter(|_| !prefix.is_empty());
-        first
+        first_with(prefix)
             .into_iter()
             .flat_map(|first| self.rows.range(first..))
             .take_while(move |(id, _)| id.as_str().starts_with(prefix))
@@ -150,6 +149,18 @@ pub(super) struct Stamp {
     pub(super) at: Timestamp,
     /// Absent while staging: revisions stay what the writer read.
     pub(super) version: Option<Version>,
+}
+
+impl Stamp {
+    fn layer(self) -> Layer {
+        if self.version.is_some() { Layer::Base } else { Layer::Staged }
+    }
+}
+
+/// The smallest id that can start with a prefix; `None` if none can, or if the prefix is empty.
+pub(super) fn first_with<T: ?Sized>(prefix: &str) -> Option<Id<T>> {
+    let padded = format!("{prefix:0<25}");
+    padded.parse().ok().filter(|_| !prefix.is_empty())
 }
 
 fn all<T: ?Sized>() -> RangeInclusive<Id<T>> {
@@ -261,14 +272,14 @@ impl Snapshot {
     pub fn from_objects(version: Version, objects: impl IntoIterator<Item = Object>) -> Self {
         let mut snapshot = Self { version, ..Self::default() };
         for object in objects {
-            snapshot.put(None, Some(&object));
+            snapshot.put(Layer::Base, None, Some(&object));
         }
         snapshot
     }
 
-    /// Whether a task is listed wherever it belongs.
-    pub(super) fn is_indexed(&self, task: &Task) -> bool {
-        self.tasks.is_indexed(task)
+    /// Whether a task that was written is listed wherever it belongs.
+    pub(super) fn is_indexed(&self, old: Option<&Task>, task: &Task) -> bool {
+        self.tasks.is_indexed(old, task)
     }
 
     /// Writes a decision to a planner's own copy, so that what is decided next sees it. Revisions
@@ -290,7 +301,7 @@ impl Snapshot {
         match change {
             Change::Create(object) => self.create(object, stamp).map(Some),
             Change::Update(object) => self.update(object, stamp).map(Some),
-            Change::Remove(id, revision) => self.remove(id, revision).map(Some),
+            Change::Remove(id, revision) => self.remove(id, revision, stamp).map(Some),
             Change::Advance(task, status) => Ok(self.advance(task, *status, stamp)),
             Change::Desire(task, state) => Ok(self.desire(task, state, stamp)),
         }
@@ -302,12 +313,16 @@ impl Snapshot {
 
     fn create(&mut self, object: Object, stamp: Stamp) -> Result<Event, CommitError> {
         let id = object.id();
-        if self.get(id).is_some() {
+        let exists = match id {
+            ObjectRef::Task(id) => self.tasks.contains(id),
+            id => self.get(id).is_some(),
+        };
+        if exists {
             return Err(CommitError::Exists(id));
         }
         self.check_name(&object)?;
         let object = stamped(object, None, stamp);
-        self.put(None, Some(&object));
+        self.put(stamp.layer(), None, Some(&object));
         Ok(Event { old: None, new: Some(object) })
     }
 
@@ -326,16 +341,21 @@ impl Snapshot {
         }
         self.check_name(&object)?;
         let new = stamped(object, Some(&old), stamp);
-        self.put(Some(&old), Some(&new));
+        self.put(stamp.layer(), Some(&old), Some(&new));
         Ok(Event { old: Some(old), new: Some(new) })
     }
 
-    fn remove(&mut self, id: ObjectRef, revision: Option<Version>) -> Result<Event, CommitError> {
+    fn remove(
+        &mut self,
+        id: ObjectRef,
+        revision: Option<Version>,
+        stamp: Stamp,
+    ) -> Result<Event, CommitError> {
         let old = self.get(id).ok_or(CommitError::Missing(id))?;
         if let Some(expected) = revision {
             check_revision(&old, expected)?;
         }
-        self.put(Some(&old), None);
+        self.put(stamp.layer(), Some(&old), None);
         Ok(Event { old: Some(old), new: None })
     }
 
@@ -369,7 +389,7 @@ impl Snapshot {
     fn put_task(&mut self, old: Arc<Task>, new: Task, stamp: Stamp) -> Event {
         let old = Object::Task(old);
         let new = stamped(new.into(), Some(&old), stamp);
-        self.put(Some(&old), Some(&new));
+        self.put(stamp.layer(), Some(&old), Some(&new));
         Event { old: Some(old), new: Some(new) }
     }
 
@@ -384,7 +404,7 @@ impl Snapshot {
     }
 
     /// Puts an object in the place of another, in its table and in every index.
-    fn put(&mut self, old: Option<&Object>, new: Option<&Object>) {
+    fn put<'a>(&mut self, layer: Layer, old: Option<&'a Object>, new: Option<&'a Object>) {
         macro_rules! put {
             ($($kind:ident => $table:ident),*) => {
                 match new.or(old) {
@@ -397,13 +417,20 @@ impl Snapshot {
                         }
                         self.$table.put(of(old).map(|old| old.as_ref()), of(new));
                     })*
-                    None => {}
+                    Some(Object::Task(_)) | None => {}
                 }
             };
         }
-        put!(Cluster => clusters, Node => nodes, Service => services, Task => tasks,
+        put!(Cluster => clusters, Node => nodes, Service => services,
              Network => networks, Secret => secrets, Config => configs);
         match (old, new) {
+            (Some(Object::Task(_)), _) | (_, Some(Object::Task(_))) => {
+                let task = |object: Option<&'a Object>| match object {
+                    Some(Object::Task(task)) => Some(task),
+                    _ => None,
+                };
+                self.tasks.put(layer, task(old).map(Arc::as_ref), task(new));
+            }
             (Some(Object::Service(_)), _) | (_, Some(Object::Service(_))) => {
                 let networks = |object: Option<&Object>| match object {
                     Some(Object::Service(service)) => service_networks(service),

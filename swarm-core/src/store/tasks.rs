@@ -13,26 +13,27 @@
 //! | `unassigned` | service, id | | it begins or ceases to wait for a node |
 //! | `removed` | service, id | | it is to be removed, or goes |
 //!
-//! All maps are persistent: a clone costs nothing, a change copies the path to one entry. The
-//! invariant, which `audit` holds against every commit: a task is in each map exactly where its
+//! All maps are persistent: a clone costs nothing, a change copies the path to one entry. Those that
+//! are not in order of service are [`Layered`], so that staging a decision does not copy what is
+//! scattered. The invariant, which `audit` holds against every commit: a task is in each map exactly where its
 //! own fields say.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
-use super::tables::{Row, range};
+use super::layered::{Layer, Layered};
+use super::tables::{Row, first_with, range};
 use crate::model::{NetworkId, NodeId, ServiceId, Task, TaskId, TaskState};
 
 /// The tasks.
 #[derive(Clone, Default)]
 pub struct TaskTable {
     rows: OrdMap<(ServiceId, TaskId), Row<Task>>,
-    owners: OrdMap<TaskId, ServiceId>,
-    by_node: OrdMap<(NodeId, TaskId), ServiceId>,
-    by_network: OrdMap<(NetworkId, TaskId), ServiceId>,
+    owners: Layered<TaskId, ServiceId>,
+    by_node: Layered<(NodeId, TaskId), ServiceId>,
+    by_network: Layered<(NetworkId, TaskId), ServiceId>,
     /// Tasks below `assigned`: few at any time, and looked for often.
     unassigned: OrdSet<(ServiceId, TaskId)>,
     removed: OrdSet<(ServiceId, TaskId)>,
@@ -53,7 +54,9 @@ impl TaskTable {
 
     /// Every task, in order of id. [`by_service`](Self::by_service) is several times faster.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.owners.iter().filter_map(|(id, service)| self.of(*service, *id))
+        self.owners
+            .range(TaskId::MIN..=TaskId::MAX)
+            .filter_map(|(id, service)| self.of(*service, *id))
     }
 
     /// Every task, in order of service, and then of id.
@@ -61,16 +64,30 @@ impl TaskTable {
         self.rows.values().map(|row| &row.0)
     }
 
+    /// Every task whose id starts with `prefix`, in order of id. O(log n) to the first.
+    pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Task>> + 'a {
+        let found = first_with(prefix).map(|first| self.owners.range(first..=TaskId::MAX));
+        found
+            .into_iter()
+            .flatten()
+            .take_while(move |(id, _)| id.as_str().starts_with(prefix))
+            .filter_map(|(id, service)| self.of(*service, *id))
+    }
+
+    pub(super) fn contains(&self, id: TaskId) -> bool {
+        self.owners.contains(&id)
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.owners.len()
+        self.rows.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.owners.is_empty()
+        self.rows.is_empty()
     }
 
     /// What was written between another version of this table and this one: each task before
@@ -97,7 +114,8 @@ impl TaskTable {
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         let first_after = |node: NodeId| {
-            let rest = (Bound::Excluded((node, TaskId::MAX)), Bound::Unbounded);
+            // No task has the largest id.
+            let rest = (node, TaskId::MAX)..=(NodeId::MAX, TaskId::MAX);
             self.by_node.range(rest).next().map(|((node, _), _)| *node)
         };
         std::iter::successors(first_after(NodeId::MIN), move |node| first_after(*node))
@@ -121,17 +139,21 @@ impl TaskTable {
         found.filter_map(|(service, id)| self.of(*service, *id))
     }
 
-    /// Whether a task is listed wherever it belongs.
-    pub(super) fn is_indexed(&self, task: &Task) -> bool {
+    /// Whether a task is listed wherever it belongs. `old` is what it was before it was written: what
+    /// a write left alone was looked at when that was written.
+    pub(super) fn is_indexed(&self, old: Option<&Task>, task: &Task) -> bool {
+        if old.is_some_and(|old| lists(old) == lists(task)) {
+            return true;
+        }
         let key = (task.service_id, task.id);
         self.owners.get(&task.id) == Some(&task.service_id)
             && waits(task) == self.unassigned.contains(&key)
             && is_removed(task) == self.removed.contains(&key)
-            && task.node_id.is_none_or(|node| self.by_node.contains_key(&(node, task.id)))
+            && task.node_id.is_none_or(|node| self.by_node.contains(&(node, task.id)))
     }
 
     /// Puts a task in the place of another of the same id, in every map.
-    pub(super) fn put(&mut self, old: Option<&Task>, new: Option<&Arc<Task>>) {
+    pub(super) fn put(&mut self, layer: Layer, old: Option<&Task>, new: Option<&Arc<Task>>) {
         let key = |task: &Task| (task.service_id, task.id);
         let (old_key, new_key) = (old.map(key), new.map(|new| key(new)));
         if let (Some(key), Some(new)) = (new_key, new) {
@@ -147,26 +169,26 @@ impl TaskTable {
         if old_key != new_key {
             old_key.map(|key| self.rows.remove(&key));
         }
-        self.unlist(old, new);
-        self.list(old, new);
+        self.unlist(layer, old, new);
+        self.list(layer, old, new);
     }
 
     /// Takes a task out of the maps in which it no longer belongs.
-    fn unlist(&mut self, old: Option<&Task>, new: Option<&Arc<Task>>) {
+    fn unlist(&mut self, layer: Layer, old: Option<&Task>, new: Option<&Arc<Task>>) {
         let Some(old) = old else { return };
         let key = (old.service_id, old.id);
         let same = new.filter(|new| new.service_id == old.service_id);
         if new.is_none() {
-            self.owners.remove(&old.id);
+            self.owners.remove(layer, &old.id);
         }
         if let Some(node) = old.node_id
             && same.is_none_or(|new| new.node_id != Some(node))
         {
-            self.by_node.remove(&(node, old.id));
+            self.by_node.remove(layer, &(node, old.id));
         }
         for network in networks(old) {
             if same.is_none_or(|new| networks(new).all(|other| other != network)) {
-                self.by_network.remove(&(network, old.id));
+                self.by_network.remove(layer, &(network, old.id));
             }
         }
         if waits(old) && same.is_none_or(|new| !waits(new)) {
@@ -178,21 +200,21 @@ impl TaskTable {
     }
 
     /// Puts a task into the maps in which it was not.
-    fn list(&mut self, old: Option<&Task>, new: Option<&Arc<Task>>) {
+    fn list(&mut self, layer: Layer, old: Option<&Task>, new: Option<&Arc<Task>>) {
         let Some(new) = new else { return };
         let (service, id) = (new.service_id, new.id);
         let same = old.filter(|old| old.service_id == service);
         if same.is_none() {
-            self.owners.insert(id, service);
+            self.owners.insert(layer, id, service);
         }
         if let Some(node) = new.node_id
             && same.is_none_or(|old| old.node_id != Some(node))
         {
-            self.by_node.insert((node, id), service);
+            self.by_node.insert(layer, (node, id), service);
         }
         for network in networks(new) {
             if same.is_none_or(|old| networks(old).all(|other| other != network)) {
-                self.by_network.insert((network, id), service);
+                self.by_network.insert(layer, (network, id), service);
             }
         }
         if waits(new) && same.is_none_or(|old| !waits(old)) {
