@@ -9,7 +9,7 @@ use swarm_core::scheduler::Scheduler;
 use swarm_core::secret::SecretStore;
 use swarm_core::store::Store;
 use swarm_core::time::{Clock, SystemClock};
-use swarm_sched::place::SpreadScheduler;
+use swarm_sched::place::StrategyScheduler;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -45,7 +45,7 @@ impl Manager {
     pub fn builder(store: Arc<dyn Store>) -> ManagerBuilder {
         ManagerBuilder {
             store,
-            scheduler: Arc::new(SpreadScheduler::default()),
+            scheduler: Arc::new(StrategyScheduler::default()),
             planners: Vec::new(),
             drivers: Vec::new(),
             secrets: None,

@@ -45,6 +45,7 @@ fn explain(filter: Filter, nodes: usize) -> String {
         Filter::Platform => format!("unsupported platform on {nodes}"),
         Filter::HostPort => format!("host-mode port already in use on {nodes}"),
         Filter::MaxReplicas => "max replicas per node limit exceed".to_owned(),
+        Filter::Affinity => format!("affinity not satisfied on {nodes}"),
     }
 }
 

@@ -1,11 +1,12 @@
 //! Pure: whether a node can take a task at all. The filters are SwarmKit's (`scheduler/filter.go`),
-//! in SwarmKit's order.
+//! in SwarmKit's order; what is ours comes after them.
 
 use swarm_core::model::{
     Availability, MountType, NodeState, Platform, PortProtocol, Resources, ServiceId, Task,
 };
 use swarm_core::store::Snapshot;
 
+use super::affinity::Affinities;
 use super::constraint::{Constraint, parse_all};
 use super::load::{NodeLoad, host_ports, reservation};
 use super::shape::Needs;
@@ -27,11 +28,13 @@ pub enum Filter {
     HostPort,
     /// The node has as many tasks of the service as it may have.
     MaxReplicas,
+    /// The tasks that it has, or has not, are not those to be near. (Ours, as in Swarm v1.)
+    Affinity,
 }
 
 impl Filter {
     /// Every filter, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Ready,
         Self::Resource,
         Self::Plugin,
@@ -39,6 +42,7 @@ impl Filter {
         Self::Platform,
         Self::HostPort,
         Self::MaxReplicas,
+        Self::Affinity,
     ];
 }
 
@@ -53,6 +57,7 @@ pub struct Demand<'a> {
     plugins: Vec<Plugin<'a>>,
     host_ports: Vec<(PortProtocol, u16)>,
     max_replicas: u64,
+    pub(super) affinities: Affinities,
 }
 
 struct Plugin<'a> {
@@ -75,6 +80,7 @@ impl<'a> Demand<'a> {
             plugins: plugins_of(task, view),
             host_ports: host_ports(task).collect(),
             max_replicas: placement.map_or(0, |placement| placement.max_replicas),
+            affinities: Affinities::default(),
         }
     }
 
@@ -106,9 +112,14 @@ impl<'a> Demand<'a> {
         self.passes(Filter::Resource, load) && self.passes(Filter::HostPort, load)
     }
 
-    /// Whether the node may have one more task of the service.
+    /// Whether the tasks that the node has allow one more of the service.
     pub(super) fn may_have_more(&self, load: &NodeLoad) -> bool {
-        self.passes(Filter::MaxReplicas, load)
+        self.passes(Filter::MaxReplicas, load) && self.passes(Filter::Affinity, load)
+    }
+
+    /// The same demand, near other tasks or away from them.
+    pub(super) fn with(self, affinities: Affinities) -> Self {
+        Self { affinities, ..self }
     }
 
     /// What tasks that suit the same nodes have in common.
@@ -145,6 +156,7 @@ impl<'a> Demand<'a> {
             plugins: plugins.collect(),
             host_ports: needs.host_ports.clone(),
             max_replicas: 0,
+            affinities: Affinities::default(),
         }
     }
 
@@ -165,6 +177,7 @@ impl<'a> Demand<'a> {
             Filter::MaxReplicas => {
                 self.max_replicas == 0 || load.active_of(self.service) < self.max_replicas
             }
+            Filter::Affinity => self.affinities.hold_on(load),
         }
     }
 

@@ -15,6 +15,11 @@
 //!   them are looked at than get a task or turn out to be full. The ranking then holds only the
 //!   nodes to which the service is not new, and is built when the crowd is used up.
 //!
+//! A service may also bound its skew: with the label `swarm.topology=node.labels.zone:2` no zone gets a
+//! task that would give it more than 2 tasks beyond the zone with the fewest. That is one more level
+//! of the tree, above the preferences; where the bound forbids a branch, it forbids the rest, which
+//! have at least as many tasks, so tasks wait (Kubernetes: `topologySpreadConstraints`).
+//!
 //! What has no room for one task of the group has none for the next: loads only grow here. So
 //! nodes and branches that refuse are dropped.
 
@@ -26,10 +31,45 @@ use swarm_core::model::{NodeId, Task};
 use swarm_core::scheduler::Placed;
 
 use super::bits::Bits;
+use super::constraint::{ENGINE_LABELS, NODE_LABELS};
 use super::filter::Demand;
 use super::labels::{LabelValues, Members};
 use super::loads::Loads;
 use super::strategy::{Candidate, FAULTY_AFTER, Strategy};
+
+/// The label of a service that names the label over which it is spread within bounds.
+pub const TOPOLOGY_LABEL: &str = "swarm.topology";
+
+/// One level of the tree.
+struct Level {
+    values: Arc<LabelValues>,
+    /// How many tasks one value may have beyond another.
+    skew: Option<u64>,
+}
+
+/// A label, with how many tasks one of its values may have beyond another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Topology<'a> {
+    descriptor: &'a str,
+    skew: u64,
+}
+
+impl<'a> Topology<'a> {
+    /// Reads `node.labels.zone`, or `node.labels.zone:2`; by itself a skew is 1.
+    pub(super) fn read(text: &'a str) -> Option<Self> {
+        let (descriptor, skew) = match text.rsplit_once(':') {
+            Some((descriptor, skew)) => (descriptor, skew.parse().ok()?),
+            None => (text, 1),
+        };
+        let labels = descriptor.starts_with(NODE_LABELS) || descriptor.starts_with(ENGINE_LABELS);
+        (labels && skew > 0).then_some(Self { descriptor, skew })
+    }
+
+    /// Why tasks wait that would make it more skewed.
+    pub(super) fn why(&self) -> String {
+        format!("a skew of {} over {} would be exceeded", self.skew, self.descriptor)
+    }
+}
 
 /// Tasks of one specification that may go anywhere.
 pub(super) struct Group<'a, S: Strategy> {
@@ -37,8 +77,10 @@ pub(super) struct Group<'a, S: Strategy> {
     demand: &'a Demand<'a>,
     failures: &'a BTreeMap<NodeId, u32>,
     loads: &'a mut Loads,
-    /// The labels of the placement preferences.
-    levels: Vec<Arc<LabelValues>>,
+    /// The bounded label, and those of the placement preferences.
+    levels: Vec<Level>,
+    /// Whether the bound kept a task from a branch.
+    pub(super) is_skewed: bool,
     /// The seats that are not of the crowd: the service has tasks there, or fails there.
     known: Bits,
 }
@@ -57,6 +99,8 @@ enum Kind<K> {
     Fork {
         /// The values that may have room, those with the fewest tasks of the service first.
         order: BinaryHeap<Reverse<(u64, usize)>>,
+        /// The fewest tasks of a value that has suitable nodes, but no room on them any more.
+        floor: u64,
         branches: BTreeMap<usize, Branch<K>>,
     },
     Leaf(Leaf<K>),
@@ -66,8 +110,11 @@ struct Leaf<K> {
     /// Where the crowd is read next: a number of tasks and a seat. Absent when it is used up.
     crowd: Option<(u64, usize)>,
     /// The best node first.
-    ranking: BinaryHeap<Reverse<(K, usize)>>,
+    ranking: BinaryHeap<Reverse<(Rank<K>, usize)>>,
 }
+
+/// What is soft comes first: how many affinities a node misses, then its score.
+type Rank<K> = (usize, K);
 
 impl<'a, S: Strategy> Group<'a, S> {
     /// Prepares to place tasks like this one.
@@ -76,19 +123,23 @@ impl<'a, S: Strategy> Group<'a, S> {
         demand: &'a Demand<'a>,
         failures: &'a BTreeMap<NodeId, u32>,
         loads: &'a mut Loads,
-        task: &Task,
+        (task, topology): (&Task, Option<&Topology<'_>>),
     ) -> Self {
         loads.prepare(demand);
         let preferences = task.spec.placement.iter().flat_map(|wish| &wish.preferences);
         let descriptors = preferences.filter_map(|wish| Some(&wish.spread.as_ref()?.descriptor));
-        let levels = descriptors.map(|descriptor| loads.values(descriptor)).collect();
+        let bounded = topology.map(|topology| (topology.descriptor, Some(topology.skew)));
+        let wished = descriptors.map(|descriptor| (descriptor.as_str(), None));
+        let levels = bounded.into_iter().chain(wished);
+        let levels = levels.map(|(label, skew)| Level { values: loads.values(label), skew });
+        let levels = levels.collect();
         let mut known = Bits::none(loads.seats());
         if strategy.newcomers_first() {
             loads.places_of(demand.service).for_each(|(seat, _)| known.insert(seat));
             let faulty = failures.iter().filter(|(_, count)| **count >= FAULTY_AFTER);
             faulty.filter_map(|(node, _)| loads.seat(*node)).for_each(|seat| known.insert(seat));
         }
-        Self { strategy, demand, failures, loads, levels, known }
+        Self { strategy, demand, failures, loads, levels, is_skewed: false, known }
     }
 
     /// The whole tree, before the first task.
@@ -108,17 +159,26 @@ impl<'a, S: Strategy> Group<'a, S> {
         match &mut branch.kind {
             Kind::Bud => None,
             Kind::Leaf(leaf) => self.pick_node(leaf, &branch.members, task),
-            Kind::Fork { order, branches } => {
+            Kind::Fork { order, floor, branches } => {
                 while let Some(Reverse((tasks, value))) = order.pop() {
-                    let (members, level) = (&branch.members, branch.level);
+                    let level = &self.levels[branch.level];
+                    let fewest = tasks.min(*floor);
+                    if level.skew.is_some_and(|skew| tasks + 1 - fewest > skew) {
+                        self.is_skewed = true;
+                        order.push(Reverse((tasks, value)));
+                        return None;
+                    }
                     let next = branches.entry(value).or_insert_with(|| Branch {
-                        members: self.levels[level].among(members, value),
-                        level: level + 1,
+                        members: level.values.among(&branch.members, value),
+                        level: branch.level + 1,
                         kind: Kind::Bud,
                     });
                     if let Some(placed) = self.pick(next, task) {
                         order.push(Reverse((tasks + 1, value)));
                         return Some(placed);
+                    }
+                    if self.loads.shape().suits_any(&next.members) {
+                        *floor = fewest;
                     }
                 }
                 None
@@ -130,21 +190,23 @@ impl<'a, S: Strategy> Group<'a, S> {
         let Some(level) = self.levels.get(branch.level) else {
             let crowd = self.strategy.newcomers_first().then_some((0, 0));
             // Without a crowd every node is ranked; with one, those that it leaves out.
-            let crowd = crowd.filter(|_| !matches!(branch.members, Members::List(_)));
+            let crowd = crowd.filter(|_| {
+                self.demand.affinities.is_empty() && !matches!(branch.members, Members::List(_))
+            });
             let mut leaf = Leaf { crowd, ranking: BinaryHeap::new() };
             if crowd.is_none() {
                 self.rank(&mut leaf, &branch.members, None);
             }
             return Kind::Leaf(leaf);
         };
-        let mut tasks = vec![0; level.len()];
+        let mut tasks = vec![0; level.values.len()];
         for (seat, count) in self.loads.places_of(self.demand.service) {
             if branch.members.contains(seat) {
-                tasks[level.number(seat)] += count;
+                tasks[level.values.number(seat)] += count;
             }
         }
         let order = tasks.into_iter().enumerate().map(|(value, tasks)| Reverse((tasks, value)));
-        Kind::Fork { order: order.collect(), branches: BTreeMap::new() }
+        Kind::Fork { order: order.collect(), floor: u64::MAX, branches: BTreeMap::new() }
     }
 
     fn pick_node(
@@ -218,9 +280,10 @@ impl<'a, S: Strategy> Group<'a, S> {
         };
     }
 
-    fn score(&self, seat: usize) -> S::Score {
+    fn score(&self, seat: usize) -> Rank<S::Score> {
         let load = self.loads.at(seat);
         let failures = self.failures.get(&load.node.id).copied().unwrap_or(0);
-        self.strategy.score(&Candidate { load, demand: self.demand, failures })
+        let score = self.strategy.score(&Candidate { load, demand: self.demand, failures });
+        (self.demand.affinities.missed_on(load), score)
     }
 }

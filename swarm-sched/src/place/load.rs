@@ -8,6 +8,28 @@ use swarm_core::model::{
     Resources, ServiceId, Task, TaskState,
 };
 
+/// How much of what a node reports is counted as there, in thousandths: 1,000 is all of it, 1,050 is
+/// Swarm v1's default (`swarm.overcommit=0.05`), less keeps something back. Swarm mode counts all.
+/// Generic resources are never over-committed: a device is there or it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overcommit {
+    /// Of the processor time.
+    pub cpus: u32,
+    /// Of the memory.
+    pub memory: u32,
+}
+
+impl Default for Overcommit {
+    fn default() -> Self {
+        Self { cpus: 1_000, memory: 1_000 }
+    }
+}
+
+/// So many thousandths of an amount.
+fn thousandths(amount: i64, of: u32) -> i64 {
+    i64::try_from(i128::from(amount) * i128::from(of) / 1_000).unwrap_or(i64::MAX)
+}
+
 /// A node with the sum of its tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeLoad {
@@ -17,7 +39,10 @@ pub struct NodeLoad {
     active: u64,
     /// In order of id; most nodes have tasks of few services.
     active_by_service: Vec<(ServiceId, u64)>,
-    /// What the node reports minus what its tasks reserve; negative when it shrank.
+    /// What is counted as there.
+    total_cpus: i64,
+    total_memory: i64,
+    /// The same minus what its tasks reserve; negative when the node shrank.
     free_cpus: i64,
     free_memory: i64,
     generic: BTreeMap<String, Generic>,
@@ -47,7 +72,7 @@ pub(super) struct Share<'a> {
 
 impl NodeLoad {
     /// The node without tasks.
-    pub(super) fn empty(node: Arc<Node>) -> Self {
+    pub(super) fn empty(node: Arc<Node>, overcommit: Overcommit) -> Self {
         let total = node.description.as_ref().map(|node| node.resources.clone());
         let Resources { nano_cpus, memory_bytes, generic: reported, .. } =
             total.unwrap_or_default();
@@ -60,12 +85,16 @@ impl NodeLoad {
                 generic.entry(named.kind).or_default().named.insert(named.value, 0);
             }
         }
+        let total_cpus = thousandths(nano_cpus, overcommit.cpus);
+        let total_memory = thousandths(memory_bytes, overcommit.memory);
         Self {
             node,
             active: 0,
             active_by_service: Vec::new(),
-            free_cpus: nano_cpus,
-            free_memory: memory_bytes,
+            total_cpus,
+            total_memory,
+            free_cpus: total_cpus,
+            free_memory: total_memory,
             generic,
             host_ports: BTreeMap::new(),
         }
@@ -87,6 +116,18 @@ impl NodeLoad {
     /// The services that have tasks here that shall run, in order of id, with the number of them.
     pub fn services(&self) -> impl Iterator<Item = (ServiceId, u64)> {
         self.active_by_service.iter().copied()
+    }
+
+    /// The processor time that counts as there, in billionths of a core.
+    #[must_use]
+    pub fn total_cpus(&self) -> i64 {
+        self.total_cpus
+    }
+
+    /// The memory that counts as there, in bytes.
+    #[must_use]
+    pub fn total_memory(&self) -> i64 {
+        self.total_memory
     }
 
     /// The processor time that is not reserved, in billionths of a core.

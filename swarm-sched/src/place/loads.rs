@@ -41,7 +41,7 @@ use super::constraint::label_of;
 use super::filter::Demand;
 use super::labels::{LabelValues, Labels};
 use super::ladder::Ladder;
-use super::load::{NodeLoad, Share, occupies, reservation};
+use super::load::{NodeLoad, Overcommit, Share, occupies, reservation};
 use super::shape::{Shape, Shapes};
 
 /// How long a failure counts against a node.
@@ -57,6 +57,7 @@ pub struct Loads {
     shapes: Shapes,
     labels: Labels,
     assumed: BTreeMap<TaskId, Assumed>,
+    overcommit: Overcommit,
 }
 
 /// Where a service is.
@@ -95,6 +96,12 @@ impl Loads {
         loads
     }
 
+    /// No loads yet; what nodes report will be counted so.
+    #[must_use]
+    pub fn new(overcommit: Overcommit) -> Self {
+        Self { overcommit, ..Self::default() }
+    }
+
     /// Turns the loads of one view into those of another: O(changes) where one view came from
     /// the other.
     pub fn follow(&mut self, from: &Snapshot, to: &Snapshot) {
@@ -127,7 +134,7 @@ impl Loads {
         for (old, new) in changes {
             match (old, new) {
                 (Some(_), Some(node)) => self.renew(node, from),
-                (None, Some(node)) => come.push(added_up(node, from)),
+                (None, Some(node)) => come.push(self.added_up(node, from)),
                 (_, None) => gone = true,
             }
         }
@@ -145,7 +152,7 @@ impl Loads {
 
     fn renew(&mut self, node: &Arc<Node>, view: &Snapshot) {
         let Some(seat) = self.seat(node.id) else { return };
-        let load = added_up(node, view);
+        let load = self.added_up(node, view);
         self.ladder.climb(seat, self.nodes[seat].active(), load.active());
         self.shapes.renew(seat, &load);
         self.labels.renew(&self.nodes[seat].node, node);
@@ -223,6 +230,15 @@ impl Loads {
         }
     }
 
+    /// A node with the tasks that a view has on it.
+    fn added_up(&self, node: &Arc<Node>, view: &Snapshot) -> NodeLoad {
+        let mut load = NodeLoad::empty(node.clone(), self.overcommit);
+        view.tasks_on(node.id).filter(|task| occupies(task)).for_each(|task| {
+            load.change(&Share { task, claims: &task.generic_resources }, 1);
+        });
+        load
+    }
+
     /// One node.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<&NodeLoad> {
@@ -269,6 +285,11 @@ impl Loads {
         room
     }
 
+    /// How what nodes report is counted.
+    pub(super) fn overcommit(&self) -> Overcommit {
+        self.overcommit
+    }
+
     /// The values of a label, with the seats of the nodes that have them.
     pub(super) fn values(&mut self, descriptor: &str) -> Arc<LabelValues> {
         self.labels.find(
@@ -303,7 +324,7 @@ impl Loads {
         let Some(node) = view.nodes.get(load.node.id) else { return false };
         let rung = self.ladder.rung(load.active());
         let counted = |service| self.services.get(&service)?.nodes.get(&node.id).copied();
-        *load == added_up(node, view)
+        *load == self.added_up(node, view)
             && rung.is_some_and(|(number, rung)| number == load.active() && rung.contains(seat))
             && load.services().all(|(service, count)| counted(service) == Some(count))
             && self.shapes.are_right(seat, load)
@@ -346,15 +367,6 @@ fn same_demand(old: &Task, new: &Task) -> bool {
 fn failure(task: &Task) -> Option<Timestamp> {
     let failed = matches!(task.status.state, TaskState::Failed | TaskState::Rejected);
     failed.then(|| task.ended_at.unwrap_or(task.status.timestamp))
-}
-
-/// A node with the tasks that a view has on it.
-fn added_up(node: &Arc<Node>, view: &Snapshot) -> NodeLoad {
-    let mut load = NodeLoad::empty(node.clone());
-    view.tasks_on(node.id).filter(|task| occupies(task)).for_each(|task| {
-        load.change(&Share { task, claims: &task.generic_resources }, 1);
-    });
-    load
 }
 
 /// A map that nobody walks, from ids, which are random: they need no hash that resists an attack.

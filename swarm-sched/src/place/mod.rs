@@ -3,9 +3,17 @@
 //! [`Place`] groups the tasks that wait for a node by service and version of its specification,
 //! and asks a [`Scheduler`] for one answer per group. The default, [`SpreadScheduler`], is
 //! Swarm's: filters, then placement preferences, then spread. Another [`Strategy`] behind the same
-//! filters is a [`FilterScheduler`]; anything else implements the trait itself.
+//! filters is a [`FilterScheduler`]; several of which services choose are a [`StrategyScheduler`];
+//! anything else implements the trait itself.
+//!
+//! How one answer comes about, and where: [`Demand`](filter::Demand) is what the tasks ask for,
+//! [`Loads`](loads::Loads) what every node carries; `Group` walks the tree of placement
+//! preferences, and at its leaves asks the strategy. What makes it fast is said in
+//! [`loads`] (what is remembered) and in `group` (how the best node is found without a search).
 
+mod affinity;
 mod bits;
+mod choose;
 pub mod constraint;
 pub mod explain;
 pub mod filter;
@@ -17,17 +25,23 @@ pub mod loads;
 mod planner;
 mod scheduler;
 mod shape;
-mod spread;
+mod strategies;
 mod strategy;
 
+pub use affinity::{AFFINITY_LABEL, AffinityError};
+pub use choose::{STRATEGY_LABEL, StrategyScheduler};
+pub use group::TOPOLOGY_LABEL;
+pub use load::Overcommit;
 pub use planner::Place;
 pub use scheduler::{FilterScheduler, SpreadScheduler};
-pub use spread::Spread;
+pub use strategies::{BinPack, LeastLoaded, Random, Spread};
 pub use strategy::{Candidate, FAULTY_AFTER, Strategy};
 
 #[cfg(doc)]
 use swarm_core::scheduler::Scheduler;
 
+#[cfg(test)]
+mod choice_tests;
 #[cfg(test)]
 mod law_tests;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use swarm_core::scheduler::{Placed, PlacementView, Placements, Scheduler};
 use swarm_core::store::{Change, Event, Object, Snapshot};
 use swarm_core::time::Timestamp;
 
-use super::SpreadScheduler;
+use super::StrategyScheduler;
 use super::load::occupies;
 
 /// The message of a task that waits for a node.
@@ -31,7 +31,7 @@ pub struct Place {
 
 impl Default for Place {
     fn default() -> Self {
-        Self::new(Arc::new(SpreadScheduler::default()))
+        Self::new(Arc::new(StrategyScheduler::default()))
     }
 }
 

@@ -7,11 +7,13 @@ use swarm_core::model::Task;
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::Snapshot;
 
+use super::affinity::Affinities;
 use super::explain::Refusals;
 use super::filter::Demand;
-use super::group::Group;
+use super::group::{Group, TOPOLOGY_LABEL, Topology};
+use super::load::Overcommit;
 use super::loads::Loads;
-use super::spread::Spread;
+use super::strategies::Spread;
 use super::strategy::Strategy;
 
 /// After so many answers one node is compared with what the view says about it.
@@ -47,22 +49,53 @@ impl<S: Strategy> FilterScheduler<S> {
     pub fn new(strategy: S) -> Self {
         Self { strategy, memory: Mutex::default() }
     }
+
+    /// Counts more on every node than it reports, or less. See [`Overcommit`].
+    #[must_use]
+    pub fn overcommit(self, overcommit: Overcommit) -> Self {
+        Self { memory: Mutex::new(Memory::new(overcommit)), ..self }
+    }
 }
 
 impl<S: Strategy> Scheduler for FilterScheduler<S> {
     fn place(&self, view: &PlacementView<'_>, ctx: &mut Ctx<'_>) -> Placements {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.place(&self.strategy, view, ctx)
+    }
+}
+
+impl Memory {
+    /// No memory yet.
+    pub(super) fn new(overcommit: Overcommit) -> Self {
+        Self { loads: Loads::new(overcommit), ..Self::default() }
+    }
+
+    /// Answers by a strategy.
+    pub(super) fn place<S: Strategy>(
+        &mut self,
+        strategy: &S,
+        view: &PlacementView<'_>,
+        ctx: &Ctx<'_>,
+    ) -> Placements {
         let mut answer = Placements::default();
         let Some(first) = view.tasks.first() else { return answer };
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.follow(view.snapshot);
-        let loads = &mut memory.loads;
-        let demand = Demand::of(first, view.snapshot);
+        self.follow(view.snapshot);
+        let loads = &mut self.loads;
         let (bound, free): (Vec<_>, Vec<_>) =
             view.tasks.iter().partition(|task| task.node_id.is_some());
+        let (demand, topology) = match wishes(first, view.snapshot) {
+            Ok(wishes) => wishes,
+            Err(why) => {
+                let refuse = |task: &Arc<Task>| Refused { task: task.id, why: why.clone() };
+                answer.refused = view.tasks.iter().map(refuse).collect();
+                return answer;
+            }
+        };
         confirm(&demand, &bound, loads, &mut answer);
         let Some(first) = free.first() else { return answer };
         let failures = loads.failures(first, ctx.now);
-        let mut group = Group::new(&self.strategy, &demand, &failures, loads, first);
+        let topology = topology.as_ref();
+        let mut group = Group::new(strategy, &demand, &failures, loads, (first, topology));
         let mut tree = Group::<S>::root();
         let mut tasks = free.into_iter();
         let refused = tasks.find(|task| match group.pick(&mut tree, task) {
@@ -72,17 +105,17 @@ impl<S: Strategy> Scheduler for FilterScheduler<S> {
             }
             None => true,
         });
-        if let Some(refused) = refused {
-            // What found no room once finds none for the rest, which asks for the same.
-            let why = why_not(&demand, loads);
-            let rest = std::iter::once(refused).chain(tasks);
-            answer.refused.extend(rest.map(|task| Refused { task: task.id, why: why.clone() }));
-        }
+        let Some(refused) = refused else { return answer };
+        // What found no room once finds none for the rest, which asks for the same.
+        let why = match topology.filter(|_| group.is_skewed) {
+            Some(topology) => format!("no suitable node ({})", topology.why()),
+            None => why_not(&demand, loads),
+        };
+        let rest = std::iter::once(refused).chain(tasks);
+        answer.refused.extend(rest.map(|task| Refused { task: task.id, why: why.clone() }));
         answer
     }
-}
 
-impl Memory {
     fn follow(&mut self, view: &Snapshot) {
         let seen = std::mem::replace(&mut self.seen, view.clone());
         self.loads.follow(&seen, view);
@@ -95,10 +128,28 @@ impl Memory {
                 let node = self.loads.at(seat).node.id;
                 debug_assert!(false, "the load of node {node} is not what its tasks say");
                 tracing::error!(%node, "the remembered load of a node was wrong: a bug; adding up");
-                self.loads = Loads::of(view);
+                let overcommit = self.loads.overcommit();
+                self.loads = Loads::new(overcommit);
+                self.loads.follow(&Snapshot::default(), view);
             }
         }
     }
+}
+
+/// What a task asks for, and how skewed its service may be; or what of it cannot be read.
+fn wishes<'a>(
+    task: &'a Task,
+    view: &'a Snapshot,
+) -> Result<(Demand<'a>, Option<Topology<'a>>), String> {
+    let affinities = Affinities::of(task, view).map_err(|error| error.to_string())?;
+    let service = view.services.get(task.service_id);
+    let text = service.and_then(|service| service.spec.labels.get(TOPOLOGY_LABEL));
+    let topology = text.map(|text| {
+        let unreadable =
+            || format!("{TOPOLOGY_LABEL}={text} cannot be read: LABEL:SKEW is expected");
+        Topology::read(text).ok_or_else(unreadable)
+    });
+    Ok((Demand::of(task, view).with(affinities), topology.transpose()?))
 }
 
 /// Global tasks: each is checked against its own node.

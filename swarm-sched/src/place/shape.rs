@@ -8,6 +8,7 @@ use swarm_core::model::{Platform, PortProtocol, Resources};
 
 use super::bits::Bits;
 use super::filter::Demand;
+use super::labels::Members;
 use super::load::NodeLoad;
 
 /// How many shapes are kept. More are found anew, at the price of one look at every node.
@@ -34,6 +35,17 @@ pub(super) struct Shape {
     needs: Needs,
     suits: Bits,
     pub(super) open: Bits,
+}
+
+impl Shape {
+    /// Whether any of some seats suits.
+    pub(super) fn suits_any(&self, members: &Members) -> bool {
+        match members {
+            Members::All => !self.suits.is_empty(),
+            Members::Set(set) => self.suits.next_in(0, Some(set), None, None).is_some(),
+            Members::List(list) => list.iter().any(|seat| self.suits.contains(*seat)),
+        }
+    }
 }
 
 /// The shapes that were asked about last.

@@ -25,6 +25,13 @@ impl Candidate<'_> {
         self.demand.service
     }
 
+    /// The recent failures once there are [`FAULTY_AFTER`] of them, before that none: what Swarm
+    /// ranks by before anything else.
+    #[must_use]
+    pub fn faults(&self) -> u32 {
+        if self.failures < FAULTY_AFTER { 0 } else { self.failures }
+    }
+
     /// How many tasks of that service shall run on the node.
     #[must_use]
     pub fn tasks_of_service(&self) -> u64 {

@@ -1,6 +1,6 @@
 //! Pure: Swarm's own strategy, spread (SwarmKit: `nodeLess` in `scheduler.go`).
 
-use super::strategy::{Candidate, FAULTY_AFTER, Strategy};
+use crate::place::{Candidate, Strategy};
 
 /// Prefers nodes on which this version of the service did not keep failing, then those with the
 /// fewest tasks of the service, then those with the fewest tasks. It counts tasks, not resources.
@@ -11,8 +11,7 @@ impl Strategy for Spread {
     type Score = (u32, u64, u64);
 
     fn score(&self, candidate: &Candidate<'_>) -> Self::Score {
-        let faults = if candidate.failures < FAULTY_AFTER { 0 } else { candidate.failures };
-        (faults, candidate.tasks_of_service(), candidate.load.active())
+        (candidate.faults(), candidate.tasks_of_service(), candidate.load.active())
     }
 
     fn newcomers_first(&self) -> bool {
