@@ -3,22 +3,24 @@
 //! The shapes are SwarmKit's (`manager/scheduler`, `benchScheduler`): so many equal nodes, so many
 //! pending tasks of no service; in the constrained ones the tasks are in a network whose driver
 //! every third node has. Ours go through the controller and the store in memory, and their end is
-//! the last commit. Beside them, the shape of a cluster that comes up: many services, allocation
-//! included.
+//! the last commit. Beside them: tasks that really share nothing, each of a service of its own; the
+//! shape of a cluster that comes up, many services of ten tasks, allocation included; and one more
+//! decision on a cluster that runs, by its size.
 
 use std::sync::Arc;
 
 use divan::Bencher;
-use swarm_core::control::{Controller, Planner};
+use swarm_core::control::{Controller, Ctx, Planner};
 use swarm_core::id::IdSource;
 use swarm_core::model::{
     Driver, EnginePlugin, Network, NetworkAttachment, NetworkRef, Node, NodeState, Service,
     ServiceId, Task, TaskState, TaskStatus,
 };
+use swarm_core::scheduler::{PlacementView, Scheduler as _};
 use swarm_core::store::{Batch, Change, Epoch, MemoryStore, Snapshot, Store};
 use swarm_core::time::Timestamp;
 use swarm_sched::allocate::Allocate;
-use swarm_sched::place::Place;
+use swarm_sched::place::{Place, SpreadScheduler};
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -70,8 +72,8 @@ fn pending(node_count: usize, task_count: usize, constrained: bool) -> Snapshot 
     stored(changes)
 }
 
-/// New tasks of many services, ten each.
-fn services(node_count: usize, service_count: usize) -> Snapshot {
+/// New tasks of many services, so many each.
+fn services(node_count: usize, service_count: usize, each: u64) -> Snapshot {
     let mut ids = IdSource::seeded(2);
     let mut changes = nodes(&mut ids, node_count);
     for number in 0..service_count {
@@ -79,7 +81,7 @@ fn services(node_count: usize, service_count: usize) -> Snapshot {
         service.spec.name = format!("service{number}");
         let id = service.id;
         changes.push(Change::create(service));
-        changes.extend((0..10).map(|_| Change::create(task(&mut ids, id, TaskState::New))));
+        changes.extend((0..each).map(|_| Change::create(task(&mut ids, id, TaskState::New))));
     }
     stored(changes)
 }
@@ -135,6 +137,48 @@ fn scheduler_constraints(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize
 
 #[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (1_000, 1_000)])]
 fn allocate_and_place_services(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
-    let start = services(nodes, count);
+    let start = services(nodes, count, 10);
     bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+}
+
+#[divan::bench(
+    sample_count = 10,
+    sample_size = 1,
+    args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000), (100_000, 1_000)]
+)]
+fn scheduler_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
+    let start = services(nodes, tasks, 1);
+    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+}
+
+/// A cluster with ten running tasks on each node, 500 to a service, and one more pending task: of a
+/// new service, or of one of those.
+fn one_more(nodes: usize, new: bool) -> (Snapshot, Arc<Task>) {
+    let mut view = settle(services(nodes, nodes / 50, 500));
+    let mut ids = IdSource::seeded(4);
+    let known = view.services.iter().next().expect("there are services").id;
+    let service = if new { ids.next() } else { known };
+    let task = task(&mut ids, service, TaskState::Pending);
+    view.stage(Change::create(task.clone()), NOW).expect("it is new");
+    (view, Arc::new(task))
+}
+
+fn decide(bencher: Bencher<'_, '_>, (view, task): (Snapshot, Arc<Task>)) {
+    let scheduler = SpreadScheduler::default();
+    let mut ids = IdSource::seeded(5);
+    bencher.bench_local(|| {
+        let mut ctx = Ctx { now: NOW, ids: &mut ids, epoch: Epoch(1) };
+        let tasks = std::slice::from_ref(&task);
+        scheduler.place(&PlacementView { snapshot: &view, service: None, tasks }, &mut ctx)
+    });
+}
+
+#[divan::bench(args = [1_000, 10_000, 100_000])]
+fn one_more_task_of_a_new_service(bencher: Bencher<'_, '_>, nodes: usize) {
+    decide(bencher, one_more(nodes, true));
+}
+
+#[divan::bench(args = [1_000, 10_000, 100_000])]
+fn one_more_task_of_500(bencher: Bencher<'_, '_>, nodes: usize) {
+    decide(bencher, one_more(nodes, false));
 }
