@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use swarm::core::control::{Ctx, Plan, Planner};
 use swarm::core::model::{
-    Availability, NodeState, Service, ServiceMode, Task, TaskState, UpdateConfig, UpdateOrder,
+    Availability, NodeState, RestartCondition, Service, ServiceId, ServiceMode, Task, TaskState,
+    UpdateConfig, UpdateOrder, UpdateState, defaults,
 };
 use swarm::core::store::{Change, Object, ObjectRef, Snapshot};
+use swarm::core::time::Nanos;
 use swarm::net::MemoryNetwork;
 use swarm::sched::place::SpreadScheduler;
 use swarm::sim::meddle::Meddle;
@@ -17,6 +19,10 @@ use crate::liar::{Liar, Lie};
 pub(crate) struct Bug {
     /// What is wrong.
     pub(crate) name: &'static str,
+    /// Where Swarm had it: `m` is moby/moby, `sk` moby/swarmkit.
+    pub(crate) history: &'static str,
+    /// Whether three seeds are enough to find it.
+    pub(crate) quick: bool,
     /// The planners that lie, by name.
     liars: Vec<(&'static str, Lie)>,
     /// What the shells do wrong.
@@ -39,14 +45,49 @@ impl Bug {
 
 fn liar(name: &'static str, planners: &[&'static str], lie: Lie) -> Bug {
     let liars = planners.iter().map(|planner| (*planner, lie)).collect();
-    Bug { name, liars, meddle: Meddle::default() }
+    Bug { name, history: "", quick: false, liars, meddle: Meddle::default() }
 }
 
 fn meddle(name: &'static str, set: fn(&mut Meddle)) -> Bug {
     let mut meddle = Meddle::default();
     set(&mut meddle);
-    Bug { name, liars: Vec::new(), meddle }
+    Bug { name, history: "", quick: false, liars: Vec::new(), meddle }
 }
+
+/// Where Swarm had them.
+const HISTORY: &[(&str, &str)] = &[
+    ("a slot is filled twice", "sk#1054, m#27382"),
+    ("one replica too many", "m#33218"),
+    ("a global service runs twice on a node", "sk#1054"),
+    ("the restart delay is ignored", "sk#3201"),
+    ("restart attempts are forgotten", "m#35637"),
+    ("an update never looks at slots again", "m#37493"),
+    ("a replacement starts before its predecessor has stopped", "m#39028"),
+    ("an update goes on after it failed", "m#35564"),
+    ("reservations are not looked at", "sk#2998"),
+    ("nothing is ever placed", "m#43052"),
+    ("addresses of tasks that shall stop are free at once", "m#39028, m#53563"),
+    ("a new leader forgets virtual addresses", "sk#2468, sk#2505"),
+    ("a new leader forgets published ports", "m#29247"),
+    ("every task gets the same address", "m#33402"),
+    ("history grows for ever", "m#35637"),
+    ("nothing is ever erased", "m#36264"),
+    ("a stale epoch can commit", "sk#2091"),
+    ("events of the watch are lost", "m#32999"),
+    ("a new leader has no patience with nodes", "m#25017"),
+    ("an executor says stopped before it is", "m#39028"),
+    ("what is attached to no network starts", "m#35466"),
+    ("every node gets every secret", "m#28929"),
+    ("agents ignore what a complete set does not list", "m#35107, m#24244"),
+    ("while an update is paused nothing is done", "dokploy#3810"),
+    ("an update never ends", "m#37972"),
+    ("ports of hosts are not looked at", "sk#2615"),
+    ("addresses of ended tasks stay taken", "m#37338, sk#3230"),
+    ("tasks of a removed node are never given up", "m#37320, sk#2842"),
+];
+
+/// Those of which three seeds are enough.
+const QUICK: &[&str] = &[];
 
 /// All of them.
 pub(crate) fn all() -> Vec<Bug> {
@@ -57,6 +98,11 @@ pub(crate) fn all() -> Vec<Bug> {
     bugs.extend(addresses());
     bugs.extend(removal());
     bugs.extend(shells());
+    for bug in &mut bugs {
+        let known = HISTORY.iter().find(|(name, _)| *name == bug.name);
+        bug.history = known.map_or("", |(_, history)| history);
+        bug.quick = QUICK.contains(&bug.name);
+    }
     bugs
 }
 
@@ -113,7 +159,7 @@ fn restarts() -> Vec<Bug> {
             Lie::Plan(|_, plan, _| created(plan, |task| task.restarts.clear())),
         ),
         liar(
-            "a task that completed is restarted on failure only",
+            "what failed is taken for complete",
             &["replicated"],
             Lie::Tasks(|task| {
                 if task.status.state == TaskState::Failed {
@@ -121,6 +167,17 @@ fn restarts() -> Vec<Bug> {
                 }
             }),
         ),
+        liar(
+            "what shall not be restarted is",
+            &["replicated", "global"],
+            Lie::Tasks(|task| restart_on(task, RestartCondition::Any)),
+        ),
+        liar(
+            "what shall be restarted is not",
+            &["replicated", "global", "jobs"],
+            Lie::Tasks(|task| restart_on(task, RestartCondition::None)),
+        ),
+        liar("what waits is never started", &["replicated", "global"], Lie::Plan(never_started)),
     ]
 }
 
@@ -148,6 +205,13 @@ fn updates() -> Vec<Bug> {
             &["update"],
             Lie::Plan(|_, plan, _| plan.changes.clear()),
         ),
+        liar(
+            "the delay between two slots of an update is ignored",
+            &["update"],
+            Lie::Services(|service| config(service, |config| config.delay = Nanos::default())),
+        ),
+        liar("an update never ends", &["update"], Lie::Plan(never_ends)),
+        liar("while an update is paused nothing is done", &["replicated"], Lie::Plan(paused)),
         liar(
             "a replacement starts before its predecessor has stopped",
             &["update", "replicated"],
@@ -186,6 +250,20 @@ fn placement() -> Vec<Bug> {
                     placement.max_replicas += u64::from(placement.max_replicas > 0);
                 }
             }),
+        ),
+        liar(
+            "platforms are not looked at",
+            &["place"],
+            Lie::Tasks(|task| {
+                if let Some(placement) = &mut Arc::make_mut(&mut task.spec).placement {
+                    placement.platforms.clear();
+                }
+            }),
+        ),
+        liar(
+            "ports of hosts are not looked at",
+            &["place"],
+            Lie::Tasks(|task| task.endpoint = None),
         ),
         liar(
             "nodes that are down get tasks",
@@ -235,6 +313,16 @@ fn addresses() -> Vec<Bug> {
                 }
             }),
         ),
+        liar(
+            "addresses of ended tasks stay taken",
+            &["allocate"],
+            Lie::Tasks(|task| task.status.state = task.status.state.min(TaskState::Running)),
+        ),
+        liar(
+            "ports of removed services stay taken",
+            &["allocate"],
+            Lie::Services(|service| service.pending_delete = false),
+        ),
         liar("every task gets the same address", &["allocate"], Lie::Plan(one_address)),
     ]
 }
@@ -255,6 +343,11 @@ fn removal() -> Vec<Bug> {
             &["reap"],
             Lie::Plan(|view, plan, _| keep_history(view, plan)),
         ),
+        liar(
+            "tasks of a removed node are never given up",
+            &["orphans"],
+            Lie::Plan(|_, plan, _| plan.changes.clear()),
+        ),
         liar("nothing is ever erased", &["reap"], Lie::Plan(|_, plan, _| plan.changes.clear())),
     ]
 }
@@ -265,6 +358,9 @@ fn shells() -> Vec<Bug> {
         meddle("events of the watch are lost", |meddle| meddle.lost_watch_events = 30),
         meddle("a new leader has no patience with nodes", |meddle| meddle.impatient = true),
         meddle("an executor says stopped before it is", |meddle| meddle.stops_nothing = true),
+        meddle("what is attached to no network starts", |meddle| meddle.attaches_nothing = true),
+        meddle("an acknowledged write is lost", |meddle| meddle.dropped_writes = 10),
+        meddle("a node speaks for another's tasks", |meddle| meddle.forged_reports = 5),
         meddle("a replica skips an entry", |meddle| meddle.skipped_entries = 2),
         meddle("every node gets every secret", |meddle| meddle.secrets_for_all = true),
         meddle("agents ignore what a complete set does not list", |meddle| {
@@ -287,8 +383,8 @@ fn job(service: &mut Service, at_once: u64, in_all: u64) {
 }
 
 fn config(service: &mut Service, edit: fn(&mut UpdateConfig)) {
-    edit(service.spec.update_config.get_or_insert_default());
-    edit(service.spec.rollback_config.get_or_insert_default());
+    edit(service.spec.update_config.get_or_insert_with(defaults::update_config));
+    edit(service.spec.rollback_config.get_or_insert_with(defaults::update_config));
 }
 
 fn created(plan: &mut Plan, edit: fn(&mut Task)) {
@@ -311,6 +407,40 @@ fn duplicate(_: &Snapshot, plan: &mut Plan, ctx: &mut Ctx<'_>) {
         })
         .collect();
     plan.changes.extend(twice);
+}
+
+fn restart_on(task: &mut Task, condition: RestartCondition) {
+    let policy = &mut Arc::make_mut(&mut task.spec).restart_policy;
+    policy.get_or_insert_default().condition = Some(condition);
+}
+
+fn never_started(_: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {
+    plan.changes.retain(|change| !matches!(change, Change::Desire(_, TaskState::Running)));
+}
+
+fn never_ends(_: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {
+    plan.changes.retain(|change| match change {
+        Change::Update(Object::Service(service)) => {
+            service.update_status.as_ref().is_none_or(|status| status.completed_at.is_none())
+        }
+        _ => true,
+    });
+}
+
+/// Tasks of services whose update is paused are left as they are.
+fn paused(view: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {
+    let is_paused = |service: ServiceId| {
+        let status = view.services.get(service).and_then(|it| it.update_status.as_ref());
+        status.is_some_and(|status| status.state == UpdateState::Paused)
+    };
+    plan.changes.retain(|change| {
+        let task = match change {
+            Change::Create(Object::Task(task)) => Some(task),
+            Change::Desire(task, _) => view.tasks.get(*task),
+            _ => None,
+        };
+        task.is_none_or(|task| !is_paused(task.service_id))
+    });
 }
 
 fn no_delay(_: &Snapshot, plan: &mut Plan, _: &mut Ctx<'_>) {

@@ -62,8 +62,11 @@ fn shown(lie: Lie, view: &Snapshot) -> Snapshot {
         Lie::Plan(_) => Vec::new(),
     };
     for object in objects {
-        // A lie that the store itself would refuse is not told.
-        let _ = shown.stage(Change::Update(object), Timestamp::ZERO);
+        // Nobody asks whether what is may become what it is said to be.
+        let gone = Change::Remove(object.id(), None);
+        for change in [gone, Change::Create(object)] {
+            shown.stage(change, Timestamp::ZERO).expect("an object can be replaced");
+        }
     }
     shown
 }
@@ -99,6 +102,7 @@ fn unlie(change: &mut Change, shown: &Snapshot, view: &Snapshot) {
             if service.previous_spec == lie.previous_spec {
                 service.previous_spec = truth.previous_spec.clone();
             }
+            service.pending_delete = truth.pending_delete;
         }
         Change::Update(Object::Task(task)) => {
             let (Some(lie), Some(truth)) = (shown.tasks.get(task.id), view.tasks.get(task.id))
@@ -111,6 +115,12 @@ fn unlie(change: &mut Change, shown: &Snapshot, view: &Snapshot) {
             }
             if task.networks == lie.networks {
                 task.networks = truth.networks.clone();
+            }
+            if task.endpoint == lie.endpoint {
+                task.endpoint = truth.endpoint.clone();
+            }
+            if task.status == lie.status {
+                task.status = truth.status.clone();
             }
         }
         _ => {}

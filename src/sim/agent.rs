@@ -101,7 +101,8 @@ impl World {
         let mut description = NodeDescription::default();
         description.hostname.clone_from(&self.hosts[index].name);
         description.platform.os = "linux".to_owned();
-        description.platform.architecture = "x86_64".to_owned();
+        let architecture = if index % 5 == 4 { "aarch64" } else { "x86_64" };
+        description.platform.architecture = architecture.to_owned();
         description.resources.nano_cpus = 8_000_000_000;
         description.resources.memory_bytes = 16 << 30;
         description.engine.engine_id.clone_from(&self.hosts[index].name);

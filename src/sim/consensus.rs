@@ -70,6 +70,8 @@ pub(super) struct Proposal {
 /// The group's log.
 pub(super) struct Log {
     pub(super) entries: Vec<(Epoch, Arc<Batch>)>,
+    /// The batches of which clients were told that they are committed.
+    pub(super) acknowledged: Vec<Arc<Batch>>,
     /// The state after all of them.
     pub(super) state: MemoryStore,
     watch: Watch,
@@ -86,6 +88,7 @@ impl Log {
         let watch = state.watch(state.snapshot().version());
         Self {
             entries: Vec::new(),
+            acknowledged: Vec::new(),
             state,
             watch,
             leader: None,
@@ -187,7 +190,11 @@ impl World {
                 self.answer(proposal, Err(unknown));
                 continue;
             }
-            let result = self.append(epoch, &proposal);
+            let result =
+                match proposal.author == Author::Client && self.meddle.drops(&mut self.dice) {
+                    true => Ok(()),
+                    false => self.append(epoch, &proposal),
+                };
             if let Some(manager) = &mut self.hosts[leader].manager {
                 manager.replica.apply_to(&self.log, self.log.entries.len(), false);
             }
@@ -248,6 +255,9 @@ impl World {
     fn answer(&mut self, proposal: Proposal, result: Result<(), CommitError>) {
         let Proposal { host, life, decided_in, batch, reply, .. } = proposal;
         if let Reply::Client(sender) = reply {
+            if result.is_ok() {
+                self.log.acknowledged.push(batch);
+            }
             let _ = sender.send(result.map(|()| self.log.state.snapshot().version()));
             return self.schedule(Duration::ZERO, Event::Client);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use swarm_core::model::{
     Availability, EndpointSpec, FailureAction, NetworkAttachmentConfig, Placement,
-    PlacementPreference, PortConfig, PublishMode, ReplicatedJobMode, ReplicatedMode,
+    PlacementPreference, Platform, PortConfig, PublishMode, ReplicatedJobMode, ReplicatedMode,
     ResourceRequirements, Resources, RestartCondition, RestartPolicy, SecretReference, ServiceMode,
     ServiceSpec, SpreadOver, TaskSpec, UpdateConfig, UpdateOrder,
 };
@@ -59,7 +59,8 @@ pub fn draw(seed: u64, size: &Size) -> Script {
     let workers = dice.between(1, size.workers.max(1) as u64) as usize;
     let mut script = Script::new(seed, managers, workers);
     script.heal_at = size.lasts;
-    let mut drawing = Drawing { script, dice, lasts: size.lasts };
+    let platforms = Dice::new(seed, "platforms");
+    let mut drawing = Drawing { script, dice, platforms, lasts: size.lasts };
     drawing.clients(size);
     drawing.faults(size);
     let mut script = drawing.script;
@@ -70,6 +71,8 @@ pub fn draw(seed: u64, size: &Size) -> Script {
 struct Drawing {
     script: Script,
     dice: Dice,
+    /// For what was added later: so nothing else is drawn otherwise.
+    platforms: Dice,
     lasts: Duration,
 }
 
@@ -208,6 +211,11 @@ impl Drawing {
         }
         task.restart_policy = self.restart();
         task.placement = self.placement();
+        if self.platforms.percent(10) {
+            let architecture = (*self.platforms.pick(&["amd64", "arm64"])).to_owned();
+            let platform = Platform { os: "linux".to_owned(), architecture, ..Platform::default() };
+            task.placement.get_or_insert_default().platforms.push(platform);
+        }
         if self.dice.percent(30) {
             let nano_cpus = *self.dice.pick(&[0, 500_000_000, 2_000_000_000]);
             let memory_bytes = *self.dice.pick(&[0, 64 << 20, 3 << 30]);

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use swarm_core::executor::{Assignment, ExecError, Exit, Found, Observed};
 use swarm_core::model::{
-    ContainerStatus, PortConfig, PublishMode, SecretId, Task, TaskEndpoint, TaskId,
+    ConfigId, ContainerStatus, NetworkId, PortConfig, PublishMode, SecretId, Task, TaskEndpoint,
+    TaskId,
 };
 use swarm_runtime::agent::state::Job;
 use swarm_runtime::agent::step::{Launched, Outcome};
@@ -79,6 +80,10 @@ pub struct Container {
     pub state: Found,
     /// The secrets that were put into it.
     pub secrets: Vec<SecretId>,
+    /// The configs that were put into it.
+    pub configs: Vec<ConfigId>,
+    /// The networks that it was attached to.
+    pub networks: Vec<NetworkId>,
     /// Which start of it this is: a planned end of an earlier one does not count.
     pub(super) life: u64,
 }
@@ -98,6 +103,8 @@ pub struct Machine {
     pub(super) offline: bool,
     /// A bug that a test may plant: it says that it stopped what it did not.
     pub(super) stops_nothing: bool,
+    /// Another one: it says that it attached what it did not.
+    pub(super) attaches_nothing: bool,
     lives: u64,
 }
 
@@ -205,12 +212,17 @@ impl Machine {
             return Err(ExecError::rejected("No such image: it cannot be pulled"));
         }
         let secrets = assignment.secrets.iter().map(|(reference, _)| reference.secret_id).collect();
+        let configs = assignment.configs.iter().map(|(reference, _)| reference.config_id).collect();
+        let attached = assignment.attachments.iter().filter(|_| !self.attaches_nothing);
+        let networks = attached.map(|place| place.network.id).collect();
         self.lives += 1;
         let life = self.lives;
         self.containers.entry(task.id).or_insert_with(|| Container {
             task: task.clone(),
             state: Found::Prepared,
             secrets,
+            configs,
+            networks,
             life,
         });
         Ok(Vec::new())

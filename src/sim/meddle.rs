@@ -17,6 +17,12 @@ pub struct Meddle {
     pub impatient: bool,
     /// Executors say that they stopped what they did not.
     pub stops_nothing: bool,
+    /// Executors say that they attached containers to networks, and did not.
+    pub attaches_nothing: bool,
+    /// Of a hundred writes of clients, so many are acknowledged and dropped.
+    pub dropped_writes: u64,
+    /// Of a hundred reports, so many come with one on another node's task.
+    pub forged_reports: u64,
     /// Of a hundred entries, followers skip so many.
     pub skipped_entries: u64,
     /// Every node is sent every secret.
@@ -28,6 +34,14 @@ pub struct Meddle {
 impl Meddle {
     pub(super) fn loses(&self, dice: &mut Dice) -> bool {
         self.lost_watch_events > 0 && dice.percent(self.lost_watch_events)
+    }
+
+    pub(super) fn drops(&self, dice: &mut Dice) -> bool {
+        self.dropped_writes > 0 && dice.percent(self.dropped_writes)
+    }
+
+    pub(super) fn forges(&self, dice: &mut Dice) -> bool {
+        self.forged_reports > 0 && dice.percent(self.forged_reports)
     }
 
     pub(super) fn skips(&self, dice: &mut Dice) -> bool {

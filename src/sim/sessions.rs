@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use swarm_core::model::{Node, NodeDescription, NodeId, SecretId};
+use swarm_core::model::{Node, NodeDescription, NodeId, SecretId, TaskId, TaskState, TaskStatus};
 use swarm_core::protocol::{AgentMessage, Item, ItemKey, ManagerMessage, SessionId};
 use swarm_core::store::{Batch, MemoryStore, Snapshot, Store as _};
 use swarm_core::time::Timestamp;
@@ -189,6 +189,9 @@ impl World {
         }
         if let AgentMessage::Statuses(statuses) = message {
             leading.reports.push((node, statuses));
+            if self.meddle.forges(&mut self.dice) {
+                leading.reports.extend(forged(view, node, local));
+            }
         }
     }
 
@@ -283,6 +286,19 @@ impl World {
         names.sort_by_key(|name| (Some(name) != leader.as_ref(), name.clone()));
         names
     }
+}
+
+/// A bug that a test may plant: what a node says of another's task is believed.
+fn forged(
+    view: &Snapshot,
+    by: NodeId,
+    now: Timestamp,
+) -> Option<(NodeId, Vec<(TaskId, TaskStatus)>)> {
+    let early = |state| (TaskState::Assigned..TaskState::Running).contains(&state);
+    let mut others = view.tasks.iter().filter(|task| early(task.status.state));
+    let task = others.find(|task| task.node_id.is_some_and(|node| node != by))?;
+    let status = TaskStatus::new(TaskState::Running, now, "started");
+    Some((task.node_id?, vec![(task.id, status)]))
 }
 
 /// The items of a draft, with the bytes of secrets.

@@ -130,6 +130,7 @@ impl World {
     pub fn meddled(mut self, meddle: Meddle) -> Self {
         for host in &mut self.hosts {
             host.machine.stops_nothing = meddle.stops_nothing;
+            host.machine.attaches_nothing = meddle.attaches_nothing;
         }
         self.meddle = meddle;
         self

@@ -1,5 +1,5 @@
-//! B10: a task that ended on its own is replaced only as its restart policy says: not more often
-//! than the attempts within the window, and not before the delay, whoever leads.
+//! B10: a task that ended on its own, or lost its node, is replaced only as its restart policy says:
+//! not more often than the attempts within the window, and not before the delay, whoever leads.
 //!
 //! Reconstructed from the history of creations, and not from what tasks say of themselves. Times
 //! are those of the store, which the planners know; while no clock is wrong they are the true ones.
@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::model::{
-    Availability, RestartCondition, Task, TaskId, TaskSpec, TaskState, defaults,
+    Availability, NodeState, RestartCondition, Task, TaskId, TaskSpec, TaskState, defaults,
 };
+use swarm_core::store::Snapshot;
 use swarm_core::time::Timestamp;
 
 use super::{Invariant, Place, Step, ended_on_its_own, steps};
@@ -74,9 +75,9 @@ impl Restarts {
             self.made.remove(&place);
             return Ok(());
         };
-        let restart = former.is_wanted() && ended_on_its_own(former);
-        let rolled_out = task.rollout.is_some() && task.rollout != former.rollout
-            || (task.rollout.is_some() && restart);
+        let ended = ended_on_its_own(former);
+        let restart = former.is_wanted() && (ended || is_lost(view, former));
+        let rolled_out = task.rollout.is_some() && (task.rollout != former.rollout || ended);
         if rolled_out {
             self.made.remove(&place);
             return Ok(());
@@ -88,7 +89,7 @@ impl Restarts {
         let drained = former.node_id.and_then(|node| view.nodes.get(node));
         if drained.is_none_or(|node| node.spec.availability != Availability::Drain) {
             // An end may be dated by a clock that has been set back since.
-            let end = former.ended_at.unwrap_or(former.created_at).min(task.created_at);
+            let end = former.ended_at.map_or(task.created_at, |end| end.min(task.created_at));
             self.held.insert(task.id, end + delay(former));
         }
         self.made.entry(place).or_default().push((step.entry.batch.at, task.spec.clone()));
@@ -131,6 +132,18 @@ impl Restarts {
             false => against(format!("after {recent} attempts, where {most} are allowed")),
         }
     }
+}
+
+/// Whether a task was kept from running by its node: what comes after it counts as an attempt too,
+/// as in SwarmKit.
+fn is_lost(view: &Snapshot, task: &Task) -> bool {
+    let node = task.node_id.map(|node| view.nodes.get(node));
+    let unusable = node.is_some_and(|node| {
+        node.is_none_or(|node| {
+            node.status.state == NodeState::Down || node.spec.availability == Availability::Drain
+        })
+    });
+    unusable || task.status.state.is_terminal()
 }
 
 fn delay(task: &Task) -> Duration {

@@ -1,7 +1,7 @@
 //! B1: observed and desired states never go back, and each has its writer: planners up to `assigned`
 //! and for what they give up, agents from `accepted` on; planners alone say what is desired.
 //!
-//! B2: the node of a task never changes once it has one, and a task without one never ran.
+//! Of B2: the node of a task never changes once it has one, and a task without one never ran.
 
 use swarm_core::model::{Task, TaskState};
 

@@ -2,22 +2,22 @@
 //! container of it at most runs on the nodes in session.
 //!
 //! Two exceptions are Swarm's: what did not stop within a minute is not waited for any longer, and
-//! a task that shall be removed fills no slot. Nodes that are down, or were since the new task was
-//! made, cannot be waited for.
+//! a task that shall be removed fills no slot; nor does one of an earlier run of a job. Nodes that
+//! are down, or were since the new task was made, cannot be waited for. A task that a roll-out made
+//! to start first runs beside those before it, and what comes after it waits for all of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_core::executor::Found;
 use swarm_core::model::{NodeId, NodeState, Task, TaskId, TaskState};
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
-use super::{Invariant, Place, StartFirst, Step, steps};
+use super::{Invariant, Place, StartFirst, Started, Step, steps};
 use crate::sim::World;
 use crate::sim::consensus::Author;
-use crate::sim::host::Host;
+use crate::sim::machine::Container;
 
 /// As in the orchestrator: how long a replacement waits for its predecessor.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -31,8 +31,7 @@ pub(super) struct StopFirst {
     down: BTreeMap<NodeId, Timestamp>,
     /// Tasks that were released because the time was up.
     timed_out: BTreeSet<TaskId>,
-    /// Starts that were looked at, by host.
-    lives: Vec<u64>,
+    started: Started,
 }
 
 impl Invariant for StopFirst {
@@ -45,14 +44,8 @@ impl Invariant for StopFirst {
             self.start_first.learn(&step);
             self.released(world, &step)?;
         }
-        self.lives.resize(world.hosts().len(), 0);
-        for host in world.hosts() {
-            let seen = std::mem::replace(&mut self.lives[host.index], host.machine.lives());
-            if host.machine.lives() > seen {
-                self.started(world, host, seen)?;
-            }
-        }
-        Ok(())
+        let started = self.started.since_last(world);
+        started.into_iter().try_for_each(|(_, container)| self.runs_alone(world, container))
     }
 }
 
@@ -78,17 +71,15 @@ impl StopFirst {
             if event.old.is_none() {
                 self.made.insert(task.id, world.now());
             }
+            let goals = [TaskState::Running, TaskState::Complete];
             if !held
-                || task.desired_state != TaskState::Running
+                || !goals.contains(&task.desired_state)
                 || step.entry.author != Author::Planners
             {
                 continue;
             }
             if step.entry.batch.at.since(task.created_at) >= STOP_TIMEOUT {
                 self.timed_out.insert(task.id);
-            }
-            if self.is_excused(task) {
-                continue;
             }
             for other in self.rivals(&step.entry.before, task) {
                 let reached = other.status.state >= TaskState::Assigned;
@@ -107,46 +98,40 @@ impl StopFirst {
     }
 
     /// A container was started: no other of its slot may run.
-    fn started(&self, world: &World, host: &Host, seen: u64) -> Result<(), String> {
+    fn runs_alone(&self, world: &World, container: &Container) -> Result<(), String> {
         let state = world.state();
-        let fresh =
-            host.machine.containers.iter().filter(|(_, container)| {
-                container.life > seen && container.state == Found::Running
+        let Some(task) = state.tasks.get(container.task.id) else { return Ok(()) };
+        for other in self.rivals(&state, task) {
+            let runs = other.node_id.and_then(|node| world.host_of(node));
+            let runs = runs.is_some_and(|host| {
+                host.machine.runs(other.id)
+                    && host.is_running(world.now())
+                    && host.agent.as_ref().is_some_and(|agent| agent.in_session())
             });
-        for (id, _) in fresh {
-            let Some(task) = state.tasks.get(*id).filter(|task| !self.is_excused(task)) else {
-                continue;
-            };
-            for other in self.rivals(&state, task) {
-                let runs = other.node_id.and_then(|node| world.host_of(node));
-                let runs = runs.is_some_and(|host| {
-                    host.machine.runs(other.id)
-                        && host.is_running(world.now())
-                        && host.agent.as_ref().is_some_and(|agent| agent.in_session())
-                });
-                // A node that was taken for down has heard neither of the one nor of the other yet.
-                let known = self.is_up(world, &other, task) && self.is_up(world, task, &other);
-                if runs && known {
-                    return Err(format!(
-                        "{} starts while {} runs on another node or the same",
-                        task.name(),
-                        other.name()
-                    ));
-                }
+            // A node that was taken for down has heard neither of the one nor of the other yet.
+            let known = self.is_up(world, &other, task) && self.is_up(world, task, &other);
+            if runs && known {
+                let (new, old) = (task.name(), other.name());
+                return Err(format!("{new} starts while {old} runs on another node or the same"));
             }
         }
         Ok(())
     }
 
-    fn is_excused(&self, task: &Task) -> bool {
-        task.job_iteration.is_some()
-            || self.start_first.contains(task.service_id)
-            || self.timed_out.contains(&task.id)
-    }
-
+    /// The other tasks of a task's place that shall not run beside it.
     fn rivals(&self, view: &Snapshot, task: &Task) -> Vec<Arc<Task>> {
+        if self.timed_out.contains(&task.id) {
+            return Vec::new();
+        }
+        let age = |task: &Task| (self.made.get(&task.id).copied().unwrap_or_default(), task.id);
         let place = Place::of(view, task);
-        place.tasks(view).filter(|other| other.id != task.id).cloned().collect()
+        let rivals = place.tasks(view).filter(|other| {
+            let newer = if age(other) > age(task) { other.id } else { task.id };
+            other.id != task.id
+                && other.job_iteration == task.job_iteration
+                && !self.start_first.contains(newer)
+        });
+        rivals.cloned().collect()
     }
 
     /// Whether a task's node could be waited for as long as another task has existed.

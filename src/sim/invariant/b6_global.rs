@@ -58,7 +58,7 @@ impl Global {
             }
             let tasks = Place::of(&step.after, task).tasks(&step.after);
             let wanted = tasks.filter(|task| task.is_wanted()).count();
-            let allowed = if self.start_first.contains(service.id) { 2 } else { 1 };
+            let allowed = if self.start_first.contains(task.id) { 2 } else { 1 };
             if wanted > allowed {
                 return Err(format!(
                     "entry {} gives {} {wanted} tasks on one node",

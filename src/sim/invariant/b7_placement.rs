@@ -1,21 +1,24 @@
-//! B7: a task is given to a node that is ready, active, satisfies its constraints, and has not as
-//! many tasks of the service as it may have. B8: what the tasks of a node reserve is no more than it
-//! has.
+//! B7: a task is given to a node that is ready, active, satisfies its constraints, is of a platform
+//! that its image runs on, and has not as many tasks of the service as it may have; its container
+//! starts with its secrets and configs in it and attached to its networks. B8: what the tasks of a
+//! node reserve is no more than it has.
 //!
 //! Nodes change while a plan is on its way, so one that changed a moment ago is not held against the
-//! planner. Host ports are C4's. Whether a scheduler's cache equals what the state says is for its
-//! conformance suite.
+//! planner. Host ports are C4's. The other half of B8, that a scheduler's cache equals what the state
+//! says, holds by construction: this one has none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use swarm_core::model::{Availability, Node, NodeId, NodeState, Task, TaskState};
+use swarm_core::model::{Availability, Node, NodeId, NodeState, Platform, Task, TaskState};
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 use swarm_sched::place::constraint;
 
-use super::{Invariant, steps};
+use super::{Invariant, Started, steps};
 use crate::sim::World;
+use crate::sim::host::Host;
+use crate::sim::machine::Container;
 
 /// No plan is on its way for longer.
 const ON_ITS_WAY: Duration = Duration::from_secs(10);
@@ -23,6 +26,7 @@ const ON_ITS_WAY: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Placement {
     changed: BTreeMap<NodeId, Timestamp>,
+    started: Started,
 }
 
 impl Invariant for Placement {
@@ -48,7 +52,8 @@ impl Invariant for Placement {
                 has_room(&step.after, node, task)?;
             }
         }
-        Ok(())
+        let started = self.started.since_last(world);
+        started.into_iter().try_for_each(|(host, container)| is_complete(host, container))
     }
 }
 
@@ -61,10 +66,49 @@ fn suits(node: &Node, task: &Task) -> Result<(), String> {
         return against("is not active");
     }
     let constraints = constraint::parse_all(task.spec.constraints()).unwrap_or_default();
-    match constraints.iter().all(|constraint| constraint.matches(node)) {
-        true => Ok(()),
-        false => against("does not satisfy its constraints"),
+    if !constraints.iter().all(|constraint| constraint.matches(node)) {
+        return against("does not satisfy its constraints");
     }
+    let platforms = task.spec.placement.as_ref().map_or(&[][..], |it| &it.platforms);
+    let has = node.description.as_ref().map(|description| &description.platform);
+    let runs = |platform: &Platform| {
+        has.is_some_and(|has| {
+            (platform.os.is_empty() || platform.os == has.os)
+                && (platform.architecture.is_empty() || architecture(platform) == architecture(has))
+        })
+    };
+    match platforms.is_empty() || platforms.iter().any(runs) {
+        true => Ok(()),
+        false => against("is of another platform"),
+    }
+}
+
+/// Kernels and registries have two names for the same thing.
+fn architecture(platform: &Platform) -> &str {
+    match platform.architecture.as_str() {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// Whether a container that was started has what its task refers to.
+fn is_complete(host: &Host, container: &Container) -> Result<(), String> {
+    let task = &container.task;
+    let spec = task.spec.container.as_ref();
+    let mut secrets = spec.into_iter().flat_map(|spec| &spec.secrets);
+    let mut configs = spec.into_iter().flat_map(|spec| &spec.configs);
+    let mut networks = task.networks.iter();
+    let lacks = if secrets.any(|it| !container.secrets.contains(&it.secret_id)) {
+        "a secret"
+    } else if configs.any(|it| !container.configs.contains(&it.config_id)) {
+        "a config"
+    } else if networks.any(|it| !container.networks.contains(&it.network.id)) {
+        "a network"
+    } else {
+        return Ok(());
+    };
+    Err(format!("{} starts on {} without {lacks}", task.name(), host.name))
 }
 
 fn has_room(view: &Snapshot, node: &Node, task: &Task) -> Result<(), String> {

@@ -1,16 +1,20 @@
-//! B9: a roll-out has no more slots in flight than its parallelism, changes nothing while it is
+//! B9: a roll-out has no more slots in flight, the delay after each included, than its parallelism,
+//! changes nothing while it is
 //! paused, and going back never makes it go back again.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use swarm_core::model::{Service, UpdateState};
+use swarm_core::model::{Service, Task, UpdateState};
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
 use super::{Invariant, Place, Step, steps};
 use crate::sim::World;
 use crate::sim::consensus::Author;
+
+/// The clocks of managers differ by less.
+const SKEW: Duration = Duration::from_secs(60);
 
 pub(super) struct RollOuts;
 
@@ -77,7 +81,8 @@ fn bounded(step: &Step<'_>, service: &Service, began: Option<Timestamp>) -> Resu
     let back = state == Some(UpdateState::RollbackStarted);
     let config = if back { &service.spec.rollback_config } else { &service.spec.update_config };
     let most = config.as_ref().map_or(1, |config| config.parallelism);
-    let open = in_flight(&step.after, service, began).len();
+    let delay = config.as_ref().map_or(Duration::ZERO, |config| config.delay.duration());
+    let open = in_flight(&step.after, service, began, (delay, step.entry.batch.at)).len();
     if most > 0 && open as u64 > most {
         return Err(format!("has {open} slots in flight, not {most}"));
     }
@@ -89,13 +94,24 @@ fn bounded(step: &Step<'_>, service: &Service, began: Option<Timestamp>) -> Resu
     }
 }
 
-/// The slots whose latest task of the roll-out has neither run nor ended.
-fn in_flight(view: &Snapshot, service: &Service, began: Option<Timestamp>) -> BTreeSet<Place> {
-    let open = |task: &&Arc<swarm_core::model::Task>| {
-        task.rollout == began
-            && task.is_wanted()
-            && task.running_since.is_none()
-            && task.ended_at.is_none()
+/// The slots whose latest task of the roll-out has neither run nor ended, or has so since less than
+/// the delay. A moment that lies far ahead was written down by a clock that has been set right.
+fn in_flight(
+    view: &Snapshot,
+    service: &Service,
+    began: Option<Timestamp>,
+    (delay, now): (Duration, Timestamp),
+) -> BTreeSet<Place> {
+    let mut latest: BTreeMap<Place, &Task> = BTreeMap::new();
+    for task in view.tasks_of(service.id).filter(|task| task.rollout == began) {
+        let last = latest.entry(Place::of(view, task)).or_insert(task);
+        if (task.created_at, task.id) > (last.created_at, last.id) {
+            *last = task;
+        }
+    }
+    let open = |task: &Task| match task.running_since.or(task.ended_at) {
+        Some(at) => at + delay > now && at <= now + SKEW,
+        None => task.is_wanted(),
     };
-    view.tasks_of(service.id).filter(open).map(|task| Place::of(view, task)).collect()
+    latest.into_iter().filter(|(_, task)| open(task)).map(|(place, _)| place).collect()
 }

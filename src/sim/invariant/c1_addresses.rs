@@ -1,8 +1,5 @@
 //! C1: within a network no address repeats among gateway, virtual addresses and tasks; all are in
 //! its range; ranges do not overlap and identifiers do not repeat.
-//!
-//! (C2, that an allocator's memory equals what the state says, holds by construction: the allocator
-//! remembers nothing.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -71,7 +68,7 @@ pub(super) fn ip(cidr: &str) -> Option<Ipv4Addr> {
     cidr.split('/').next()?.parse().ok()
 }
 
-fn ranges(network: &Network) -> Vec<Cidr> {
+pub(super) fn ranges(network: &Network) -> Vec<Cidr> {
     let configs = network.ipam.iter().flat_map(|ipam| &ipam.configs);
     configs.filter_map(|config| config.subnet.parse().ok()).collect()
 }

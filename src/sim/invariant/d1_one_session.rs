@@ -1,7 +1,15 @@
-//! D1: the leader has at most one session of a node, and no session is of two. (That an agent at
-//! rest is in the one that the leader has is E2's.)
+//! D1: an epoch has one leader, and no session of any leader is another's or of two nodes; so a node
+//! has at most one session in an epoch.
+//!
+//! Cut off from the others, a former leader keeps its sessions until its lease runs out, and a node
+//! that has found the new one may then be in the books of both: in different epochs, of which the
+//! store takes the words of one (A7). That an agent at rest is in the session that the leader has is
+//! E2's.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+
+use swarm_core::model::NodeId;
+use swarm_core::protocol::SessionId;
 
 use super::Invariant;
 use crate::sim::World;
@@ -9,7 +17,11 @@ use crate::sim::World;
 /// Events between two looks.
 const EVERY: u64 = 20;
 
-pub(super) struct OneSession;
+#[derive(Default)]
+pub(super) struct OneSession {
+    /// Whose the sessions are that were seen at the last look.
+    known: BTreeMap<SessionId, NodeId>,
+}
 
 impl Invariant for OneSession {
     fn name(&self) -> &'static str {
@@ -20,12 +32,21 @@ impl Invariant for OneSession {
         if !world.events().is_multiple_of(EVERY) {
             return Ok(());
         }
-        let leader = world.leader().and_then(|leader| world.hosts()[leader].manager.as_ref());
-        let mut nodes = BTreeSet::new();
-        let mut ids = BTreeSet::new();
-        for (node, session) in leader.into_iter().flat_map(|leader| leader.sessions()) {
-            if !nodes.insert(node) || !ids.insert(session) {
-                return Err(format!("the leader has two sessions of {node}, or one twice"));
+        let former = std::mem::take(&mut self.known);
+        let mut leaders = BTreeMap::new();
+        for host in world.hosts() {
+            let Some(manager) = &host.manager else { continue };
+            let Some(epoch) = manager.replica.believes else { continue };
+            if let Some(other) = leaders.insert(epoch, &host.name) {
+                return Err(format!("{} and {other} both lead in epoch {}", host.name, epoch.0));
+            }
+            for (node, session) in manager.sessions() {
+                if self.known.insert(session, node).is_some() {
+                    return Err(format!("session {session} of {} is known twice", host.name));
+                }
+                if former.get(&session).is_some_and(|of| *of != node) {
+                    return Err(format!("session {session} of {} changes hands", host.name));
+                }
             }
         }
         Ok(())

@@ -50,6 +50,10 @@ impl Invariant for Remains {
             if removed && !is_out_of_reach(&state, task) {
                 return Err(format!("{} shall be removed and is not", task.name()));
             }
+            let gone = task.node_id.is_some_and(|node| state.nodes.get(node).is_none());
+            if gone && !task.status.state.is_terminal() {
+                return Err(format!("{} is a ghost of a node that is gone", task.name()));
+            }
         }
         for service in state.services.iter().filter(|service| service.pending_delete) {
             if state.tasks_of(service.id).next().is_none() {

@@ -4,12 +4,14 @@
 //! to settle. An invariant that needs history keeps it itself.
 
 mod a4_replicas;
-mod a5_compare_and_set;
+mod a5_history;
 mod a6_watches;
 mod a7_epochs;
 mod b10_restarts;
 mod b11_records;
+mod b12_jobs;
 mod b1_states;
+mod b2_reporters;
 mod b3_references;
 mod b4_replicas;
 mod b5_stop_first;
@@ -17,6 +19,7 @@ mod b6_global;
 mod b7_placement;
 mod b9_rollouts;
 mod c1_addresses;
+mod c2_free;
 mod c3_reuse;
 mod c4_ports;
 mod d1_one_session;
@@ -29,11 +32,16 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
-use swarm_core::model::{NodeId, Service, ServiceId, Task, TaskState, UpdateOrder};
+use swarm_core::executor::Found;
+use swarm_core::model::{
+    NodeId, Service, ServiceId, Task, TaskId, TaskState, UpdateOrder, Version,
+};
 use swarm_core::store::{Commit, Object, Snapshot};
 
 use super::World;
 use super::consensus::Committed;
+use super::host::Host;
+use super::machine::Container;
 
 /// Something that must be true.
 pub trait Invariant {
@@ -87,10 +95,11 @@ impl fmt::Display for Violation {
 pub fn all() -> Vec<Box<dyn Invariant>> {
     vec![
         Box::<a4_replicas::SameState>::default(),
-        Box::new(a5_compare_and_set::CompareAndSet),
+        Box::<a5_history::History>::default(),
         Box::<a6_watches::Watches>::default(),
         Box::new(a7_epochs::Epochs),
         Box::new(b1_states::States),
+        Box::<b2_reporters::Reporters>::default(),
         Box::new(b3_references::References),
         Box::<b4_replicas::Replicas>::default(),
         Box::<b5_stop_first::StopFirst>::default(),
@@ -99,10 +108,12 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(b9_rollouts::RollOuts),
         Box::<b10_restarts::Restarts>::default(),
         Box::<b11_records::Records>::default(),
+        Box::<b12_jobs::Jobs>::default(),
         Box::new(c1_addresses::Addresses),
+        Box::new(c2_free::Free),
         Box::new(c3_reuse::Reuse),
         Box::new(c4_ports::Ports),
-        Box::new(d1_one_session::OneSession),
+        Box::<d1_one_session::OneSession>::default(),
         Box::new(d4_secrets::Secrets),
         Box::<e2_sessions::Sessions>::default(),
         Box::new(e3_as_desired::AsDesired),
@@ -163,23 +174,63 @@ fn may_start_first(service: &Service) -> bool {
         .any(|config| config.order == Some(UpdateOrder::StartFirst))
 }
 
-/// The services that may, or once might, start a task before its predecessor stops.
+/// The tasks that were made to run beside their predecessors for a while: by a roll-out, of a
+/// specification that has its tasks start first.
 #[derive(Default)]
-struct StartFirst(BTreeSet<ServiceId>);
+struct StartFirst {
+    specs: BTreeSet<(ServiceId, Version)>,
+    tasks: BTreeSet<TaskId>,
+}
 
 impl StartFirst {
     fn learn(&mut self, step: &Step<'_>) {
         for event in &step.commit.events {
-            if let Some(Object::Service(service)) = &event.new
-                && may_start_first(service)
-            {
-                self.0.insert(service.id);
+            match (&event.old, &event.new) {
+                (_, Some(Object::Service(service))) if may_start_first(service) => {
+                    self.specs.insert((service.id, service.version));
+                }
+                (None, Some(Object::Task(task)))
+                    if task.rollout.is_some()
+                        && task.desired_state == TaskState::Running
+                        && self.specs.contains(&(task.service_id, task.spec_version)) =>
+                {
+                    self.tasks.insert(task.id);
+                }
+                (Some(Object::Task(task)), None) => {
+                    self.tasks.remove(&task.id);
+                }
+                _ => {}
             }
         }
     }
 
-    fn contains(&self, service: ServiceId) -> bool {
-        self.0.contains(&service)
+    fn contains(&self, task: TaskId) -> bool {
+        self.tasks.contains(&task)
+    }
+}
+
+/// Sees every start of a container once.
+#[derive(Default)]
+struct Started {
+    /// Starts that were seen, by host.
+    lives: Vec<u64>,
+}
+
+impl Started {
+    /// The containers that were started in this event and run, with their hosts.
+    fn since_last<'a>(&mut self, world: &'a World) -> Vec<(&'a Host, &'a Container)> {
+        self.lives.resize(world.hosts().len(), 0);
+        let mut started = Vec::new();
+        for host in world.hosts() {
+            let seen = std::mem::replace(&mut self.lives[host.index], host.machine.lives());
+            if host.machine.lives() > seen {
+                let containers = host.machine.containers.values();
+                let fresh = containers
+                    .filter(|container| container.life > seen && container.state == Found::Running);
+                started.extend(fresh.map(|container| (host, container)));
+            }
+        }
+        started
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use swarm_core::model::{
     ConfigReference, ContainerSpec, EndpointSpec, FileTarget, Limits, NetworkAttachmentConfig,
-    Placement, PlacementPreference, PortConfig, PublishMode, ReplicatedJobMode, ReplicatedMode,
-    ResourceRequirements, Resources, RestartPolicy, SecretReference, ServiceMode, ServiceSpec,
-    SpreadOver, TaskSpec, UpdateConfig,
+    Placement, PlacementPreference, Platform, PortConfig, PublishMode, ReplicatedJobMode,
+    ReplicatedMode, ResourceRequirements, Resources, RestartPolicy, SecretReference, ServiceMode,
+    ServiceSpec, SpreadOver, TaskSpec, UpdateConfig,
 };
 use swarm_core::time::Nanos;
 
@@ -109,6 +109,8 @@ const SERVICE: [Flag; 8] = [
         |s| s.task.constraints().to_vec(),
         |s| placement(s).constraints.clear(),
     ),
+    // The CLI has no such flag: it asks the registry.
+    many("platform", add_platform, platforms, |s| placement(s).platforms.clear()),
     many("placement-pref", add_preference, preferences, |s| placement(s).preferences.clear()),
     one(
         "replicas-max-per-node",
@@ -398,6 +400,18 @@ fn preferences(spec: &ServiceSpec) -> Vec<String> {
     let all = spec.task.placement.iter().flat_map(|placement| &placement.preferences);
     let spread = all.filter_map(|preference| preference.spread.as_ref());
     spread.map(|spread| format!("spread={}", spread.descriptor)).collect()
+}
+
+fn add_platform(spec: &mut ServiceSpec, word: &str) -> Result<(), String> {
+    let (os, architecture) = word.split_once('/').ok_or("write linux/amd64")?;
+    let (os, architecture) = (os.to_owned(), architecture.to_owned());
+    placement(spec).platforms.push(Platform { os, architecture, ..Platform::default() });
+    Ok(())
+}
+
+fn platforms(spec: &ServiceSpec) -> Vec<String> {
+    let all = spec.task.placement.iter().flat_map(|placement| &placement.platforms);
+    all.map(|platform| format!("{}/{}", platform.os, platform.architecture)).collect()
 }
 
 /// `key`, or `source=key,target=file`.

@@ -41,6 +41,11 @@ impl Cidr {
         (self.base..=self.end()).contains(&addr)
     }
 
+    /// Its addresses but for the first and the last, which are the network's and the broadcast's.
+    pub fn hosts(self) -> impl Iterator<Item = u32> {
+        self.base + 1..self.end()
+    }
+
     /// Whether the two have an address in common.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
