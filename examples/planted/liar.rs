@@ -62,10 +62,13 @@ fn shown(lie: Lie, view: &Snapshot) -> Snapshot {
         Lie::Plan(_) => Vec::new(),
     };
     for object in objects {
-        // Nobody asks whether what is may become what it is said to be.
+        // Nobody asks whether what is may become what it is said to be; only whether there is room
+        // for both where a name is another's by now.
+        let truth = shown.get(object.id()).expect("what is edited is there");
         let gone = Change::Remove(object.id(), None);
-        for change in [gone, Change::Create(object)] {
-            shown.stage(change, Timestamp::ZERO).expect("an object can be replaced");
+        shown.stage(gone, Timestamp::ZERO).expect("what is there can be taken away");
+        if shown.stage(Change::Create(object), Timestamp::ZERO).is_err() {
+            shown.stage(Change::Create(truth), Timestamp::ZERO).expect("it was there before");
         }
     }
     shown

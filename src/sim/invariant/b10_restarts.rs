@@ -76,7 +76,9 @@ impl Restarts {
             return Ok(());
         };
         let ended = ended_on_its_own(former);
-        let restart = former.is_wanted() && (ended || is_lost(view, former));
+        // Beside another that goes on, what is lost is left to the roll-out that made it.
+        let alone = place.tasks(view).filter(|old| old.is_wanted()).all(|old| is_lost(view, old));
+        let restart = former.is_wanted() && (ended || alone);
         let rolled_out = task.rollout.is_some() && (task.rollout != former.rollout || ended);
         if rolled_out {
             self.made.remove(&place);
@@ -122,7 +124,7 @@ impl Restarts {
             return Ok(());
         }
         let window = policy.window.map_or(Duration::ZERO, |window| window.duration());
-        let end = former.ended_at.unwrap_or(former.created_at);
+        let end = former.ended_at.unwrap_or(task.created_at);
         let made = self.made.get(&place).map_or(&[][..], Vec::as_slice);
         let same = made.iter().rev().take_while(|(_, spec)| **spec == *former.spec);
         let recent = same.filter(|(at, _)| window.is_zero() || *at > end.before(window));

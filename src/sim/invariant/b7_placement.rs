@@ -1,6 +1,7 @@
 //! B7: a task is given to a node that is ready, active, satisfies its constraints, is of a platform
 //! that its image runs on, and has not as many tasks of the service as it may have; its container
-//! starts with its secrets and configs in it and attached to its networks. B8: what the tasks of a
+//! starts with its secrets and configs in it and attached to its networks. At rest none is left on an
+//! active node that satisfies neither its own constraints nor its service's. B8: what the tasks of a
 //! node reserve is no more than it has.
 //!
 //! Nodes change while a plan is on its way, so one that changed a moment ago is not held against the
@@ -10,7 +11,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use swarm_core::model::{Availability, Node, NodeId, NodeState, Platform, Task, TaskState};
+use swarm_core::model::{
+    Availability, Node, NodeId, NodeState, Platform, Task, TaskSpec, TaskState,
+};
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 use swarm_sched::place::constraint;
@@ -55,6 +58,32 @@ impl Invariant for Placement {
         let started = self.started.since_last(world);
         started.into_iter().try_for_each(|(host, container)| is_complete(host, container))
     }
+
+    fn at_rest(&mut self, world: &World) -> Result<(), String> {
+        let state = world.state();
+        let placed = state.tasks.iter().filter(|task| {
+            let reached = (TaskState::Assigned..=TaskState::Running).contains(&task.status.state);
+            task.is_wanted() && reached
+        });
+        placed.into_iter().try_for_each(|task| stays(&state, task))
+    }
+}
+
+fn fits(node: &Node, spec: &TaskSpec) -> bool {
+    let constraints = constraint::parse_all(spec.constraints()).unwrap_or_default();
+    constraints.iter().all(|constraint| constraint.matches(node))
+}
+
+fn stays(view: &Snapshot, task: &Task) -> Result<(), String> {
+    let node = task.node_id.and_then(|node| view.nodes.get(node));
+    let node = node.filter(|node| node.spec.availability == Availability::Active);
+    let (Some(node), Some(service)) = (node, view.services.get(task.service_id)) else {
+        return Ok(());
+    };
+    match fits(node, &task.spec) || fits(node, &service.spec.task) {
+        true => Ok(()),
+        false => Err(format!("{} stays where its constraints do not allow it", task.name())),
+    }
 }
 
 fn suits(node: &Node, task: &Task) -> Result<(), String> {
@@ -65,8 +94,7 @@ fn suits(node: &Node, task: &Task) -> Result<(), String> {
     if node.spec.availability != Availability::Active {
         return against("is not active");
     }
-    let constraints = constraint::parse_all(task.spec.constraints()).unwrap_or_default();
-    if !constraints.iter().all(|constraint| constraint.matches(node)) {
+    if !fits(node, &task.spec) {
         return against("does not satisfy its constraints");
     }
     let platforms = task.spec.placement.as_ref().map_or(&[][..], |it| &it.platforms);

@@ -54,6 +54,9 @@ impl Look<'_> {
     /// Whether a task obeys what it is told.
     fn task(&self, task: &Task) -> Result<(), String> {
         let recent = self.world.now().since(task.updated_at) < ON_ITS_WAY;
+        if !recent && task.is_wanted() {
+            self.is_looked_after(task)?;
+        }
         let reached = task.status.state >= TaskState::Assigned;
         let over = task.status.state.is_terminal();
         if recent || over || !reached || !self.is_ready(task) {
@@ -67,6 +70,26 @@ impl Look<'_> {
             && !self.is_troubled(task);
         match waits {
             true => Err(format!("{} is ready and nobody starts it", task.name())),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether somebody takes notice of what became of a task that shall run, or shall have run.
+    fn is_looked_after(&self, task: &Task) -> Result<(), String> {
+        let state = task.status.state;
+        let done = task.job_iteration.is_some() && state == TaskState::Complete;
+        if state.is_terminal() && !done {
+            return Err(format!("{} is {state}, and nothing follows from it", task.name()));
+        }
+        let node = task.node_id.map(|node| self.state.nodes.get(node));
+        let unusable = node.is_some_and(|node| {
+            node.is_none_or(|node| {
+                node.status.state == NodeState::Down
+                    || node.spec.availability == Availability::Drain
+            })
+        });
+        match unusable && !done {
+            true => Err(format!("{} is left on a node that is of no use", task.name())),
             false => Ok(()),
         }
     }

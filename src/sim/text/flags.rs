@@ -88,7 +88,7 @@ const FLAGS: [&[Flag]; 5] = [
     &rollout!("rollback", rollback_config),
 ];
 
-const SERVICE: [Flag; 8] = [
+const SERVICE: [Flag; 9] = [
     one("name", |s, v| put(Ok(v), |v| v.clone_into(&mut s.name)), |s| vec![s.name.clone()]),
     one("mode", set_mode, |s| {
         let name = s.mode.name();
