@@ -77,7 +77,11 @@ impl Look<'_> {
     /// Whether somebody takes notice of what became of a task that shall run, or shall have run.
     fn is_looked_after(&self, task: &Task) -> Result<(), String> {
         let state = task.status.state;
-        let done = task.job_iteration.is_some() && state == TaskState::Complete;
+        let service = self.state.services.get(task.service_id);
+        let run = service.and_then(|service| service.job_iteration());
+        // What earlier runs of a job ended is history as it stands.
+        let done = task.job_iteration.is_some()
+            && (state == TaskState::Complete || (state.is_terminal() && task.job_iteration != run));
         if state.is_terminal() && !done {
             return Err(format!("{} is {state}, and nothing follows from it", task.name()));
         }

@@ -105,7 +105,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<b5_stop_first::StopFirst>::default(),
         Box::<b6_global::Global>::default(),
         Box::<b7_placement::Placement>::default(),
-        Box::new(b9_rollouts::RollOuts),
+        Box::<b9_rollouts::RollOuts>::default(),
         Box::<b10_restarts::Restarts>::default(),
         Box::<b11_records::Records>::default(),
         Box::<b12_jobs::Jobs>::default(),
