@@ -1,6 +1,6 @@
 //! Pure: which planner looks at which key next, and what one commit will hold.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Ctx, Key, Plan, Planner, Reason};
@@ -179,12 +179,12 @@ struct Working {
     view: Snapshot,
     now: Timestamp,
     changes: Vec<Option<Change>>,
-    position: HashMap<ObjectRef, usize>,
+    position: BTreeMap<ObjectRef, usize>,
 }
 
 impl Working {
     fn new(view: &Snapshot, now: Timestamp) -> Self {
-        Self { view: view.clone(), now, changes: Vec::new(), position: HashMap::new() }
+        Self { view: view.clone(), now, changes: Vec::new(), position: BTreeMap::new() }
     }
 
     fn stage(&mut self, change: Change) -> Result<Option<Event>, crate::store::CommitError> {

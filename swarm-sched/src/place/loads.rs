@@ -25,8 +25,7 @@
 //! What was answered is usually what is in the next view, so it stays counted, and is noted in
 //! `assumed`; following a view in which it did not come true takes it back.
 
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,8 +50,8 @@ const FAILURE_MEMORY: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone, Debug, Default)]
 pub struct Loads {
     nodes: Vec<NodeLoad>,
-    seats: IdMap<NodeId, usize>,
-    services: IdMap<ServiceId, ServiceLoad>,
+    seats: BTreeMap<NodeId, usize>,
+    services: BTreeMap<ServiceId, ServiceLoad>,
     ladder: Ladder,
     shapes: Shapes,
     labels: Labels,
@@ -367,25 +366,4 @@ fn same_demand(old: &Task, new: &Task) -> bool {
 fn failure(task: &Task) -> Option<Timestamp> {
     let failed = matches!(task.status.state, TaskState::Failed | TaskState::Rejected);
     failed.then(|| task.ended_at.unwrap_or(task.status.timestamp))
-}
-
-/// A map that nobody walks, from ids, which are random: they need no hash that resists an attack.
-type IdMap<K, V> = HashMap<K, V, BuildHasherDefault<IdHasher>>;
-
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            let mixed = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.0 = mixed ^ (mixed >> 29);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
