@@ -3,11 +3,11 @@
 //! Every planner of a manager, the controller and the store in memory, on one thread, with no
 //! pause between them. One row after another on the same cluster:
 //!
-//! 0. `decide`: pending tasks of these services, each service asked for once, nothing written in
-//!    between but staged for the next; `stage` is that; `write` is one commit for each 2,000 tasks.
 //! 1. `fill`: services are there, tasks are not; ends when every task is assigned and committed.
-//! 2. `new leader`: a new controller, with new planners and no caches, looks at everything once.
-//! 3. `a task fails`, `a service grows by 10`, `a node is lost`: from the event's commit until
+//! 2. On a cluster of its own, `decide`: pending tasks of these services, each service asked for once;
+//!    `stage`: what was decided, shown to the next; `write`: one commit for each 2,000 tasks.
+//! 3. `new leader`: a new controller, with new planners and no caches, looks at everything once.
+//! 4. `a task fails`, `a service grows by 10`, `a node is lost`: from the event's commit until
 //!    nothing is left to do; all tasks run.
 //!
 //! Times are processor time of this thread, which on a shared machine varies less than wall time.
@@ -44,7 +44,6 @@ fn main() {
     };
     let tasks = services * replicas;
     println!("{nodes} nodes, {services} services of {replicas} tasks: {tasks} tasks");
-    decide(nodes, services, replicas as u64);
     let empty = memory();
     let mut cluster = Cluster::with(nodes, services, replicas as u64);
     println!("{:24} {:>10} MiB", "memory before", mib(memory() - empty));
@@ -62,6 +61,7 @@ fn main() {
     if std::env::args().any(|text| text == "fill") {
         return;
     }
+    decide(nodes, services, replicas as u64);
     let started = clock();
     cluster.new_leader();
     let commits = cluster.settle();

@@ -81,7 +81,7 @@ pub(super) struct Group<'a, S: Strategy> {
     levels: Vec<Level>,
     /// Whether the bound kept a task from a branch.
     pub(super) is_skewed: bool,
-    /// The seats that are not of the crowd: the service has tasks there, or fails there.
+    /// Seats that turned out not to be of the crowd: the service has tasks there, or fails there.
     known: Bits,
 }
 
@@ -133,12 +133,7 @@ impl<'a, S: Strategy> Group<'a, S> {
         let levels = bounded.into_iter().chain(wished);
         let levels = levels.map(|(label, skew)| Level { values: loads.values(label), skew });
         let levels = levels.collect();
-        let mut known = Bits::none(loads.seats());
-        if strategy.newcomers_first() {
-            loads.places_of(demand.service).for_each(|(seat, _)| known.insert(seat));
-            let faulty = failures.iter().filter(|(_, count)| **count >= FAULTY_AFTER);
-            faulty.filter_map(|(node, _)| loads.seat(*node)).for_each(|seat| known.insert(seat));
-        }
+        let known = Bits::none(loads.seats());
         Self { strategy, demand, failures, loads, levels, is_skewed: false, known }
     }
 
@@ -218,6 +213,7 @@ impl<'a, S: Strategy> Group<'a, S> {
         while let Some(from) = leaf.crowd {
             let Some((tasks, seat)) = self.newcomer(from, members) else {
                 leaf.crowd = None;
+                self.know_all();
                 self.rank(leaf, members, Some(&self.known));
                 break;
             };
@@ -241,7 +237,7 @@ impl<'a, S: Strategy> Group<'a, S> {
 
     /// The next node of the crowd that may suit: from a number of tasks and a seat on. Nodes that
     /// get a task climb, but are known then, so that the crowd behind this point stays as it was.
-    fn newcomer(&self, from: (u64, usize), members: &Members) -> Option<(u64, usize)> {
+    fn newcomer(&mut self, from: (u64, usize), members: &Members) -> Option<(u64, usize)> {
         let set = match members {
             Members::Set(set) => Some(&**set),
             _ => None,
@@ -249,15 +245,36 @@ impl<'a, S: Strategy> Group<'a, S> {
         let (mut number, mut seat) = from;
         while let Some((tasks, rung)) = self.loads.ladder().rung(number) {
             if tasks > number {
-                seat = 0;
+                (number, seat) = (tasks, 0);
             }
             let open = Some(&self.loads.shape().open);
-            if let Some(found) = rung.next_in(seat, open, set, Some(&self.known)) {
-                return Some((tasks, found));
+            match rung.next_in(seat, open, set, Some(&self.known)) {
+                Some(found) if self.is_newcomer(found) => return Some((tasks, found)),
+                Some(found) => {
+                    self.known.insert(found);
+                    seat = found + 1;
+                }
+                None => (number, seat) = (tasks + 1, 0),
             }
-            (number, seat) = (tasks + 1, 0);
         }
         None
+    }
+
+    /// Whether the service has no task on a node, and does not keep failing there.
+    fn is_newcomer(&self, seat: usize) -> bool {
+        let load = self.loads.at(seat);
+        load.active_of(self.demand.service) == 0
+            && self.failures.get(&load.node.id).is_none_or(|count| *count < FAULTY_AFTER)
+    }
+
+    /// Makes every node known that is not of the crowd: O(nodes that the service knows).
+    fn know_all(&mut self) {
+        let faulty = self.failures.iter().filter(|(_, count)| **count >= FAULTY_AFTER);
+        let faulty = faulty.filter_map(|(node, _)| self.loads.seat(*node));
+        let served = self.loads.places_of(self.demand.service).map(|(seat, _)| seat);
+        for seat in served.chain(faulty) {
+            self.known.insert(seat);
+        }
     }
 
     /// Ranks the nodes of a leaf that may suit: all of them, or those of a set.
