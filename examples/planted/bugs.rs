@@ -83,7 +83,6 @@ const HISTORY: &[(&str, &str)] = &[
     ("an update never ends", "m#37972"),
     ("ports of hosts are not looked at", "sk#2615"),
     ("addresses of ended tasks stay taken", "m#37338, sk#3230"),
-    ("tasks of a removed node are never given up", "m#37320, sk#2842"),
 ];
 
 /// Those of which three seeds are enough.
@@ -342,11 +341,6 @@ fn removal() -> Vec<Bug> {
             "history grows for ever",
             &["reap"],
             Lie::Plan(|view, plan, _| keep_history(view, plan)),
-        ),
-        liar(
-            "tasks of a removed node are never given up",
-            &["orphans"],
-            Lie::Plan(|_, plan, _| plan.changes.clear()),
         ),
         liar("nothing is ever erased", &["reap"], Lie::Plan(|_, plan, _| plan.changes.clear())),
     ]
