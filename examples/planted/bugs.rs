@@ -86,7 +86,24 @@ const HISTORY: &[(&str, &str)] = &[
 ];
 
 /// Those of which three seeds are enough.
-const QUICK: &[&str] = &[];
+const QUICK: &[&str] = &[
+    "a slot is filled twice",
+    "a job completes once too often",
+    "a job runs one task too many at once",
+    "restart attempts are forgotten",
+    "an update changes one slot too many at once",
+    "a replacement starts before its predecessor has stopped",
+    "addresses of tasks that shall stop are free at once",
+    "a new leader forgets virtual addresses",
+    "every task gets the same address",
+    "tasks are erased while they run",
+    "an executor says stopped before it is",
+    "what is attached to no network starts",
+    "an acknowledged write is lost",
+    "a node speaks for another's tasks",
+    "a replica skips an entry",
+    "every node gets every secret",
+];
 
 /// All of them.
 pub(crate) fn all() -> Vec<Bug> {
