@@ -14,8 +14,8 @@
 //! |---|---|---|
 //! | `nodes`: a [`NodeLoad`] for each seat | filters, scores | O(log services on the node) |
 //! | `services`: where each service has tasks, where it failed | what spread looks at first | O(log nodes of the service) |
-//! | [`Ladder`]: which seats have how many tasks | the emptiest node without a search | O(log rungs) |
-//! | [`Shapes`]: which seats may suit certain needs | no filter is asked twice | O(shapes) when it ends |
+//! | `Ladder`: which seats have how many tasks | the emptiest node without a search | O(log rungs) |
+//! | `Shapes`: which seats may suit certain needs | no filter is asked twice | O(shapes) when it ends |
 //! | `labels`: the seats by the value of a label | branches of placement preferences | nothing |
 //!
 //! A node that comes or goes moves the seats: O(nodes). One that changes costs O(its tasks).
