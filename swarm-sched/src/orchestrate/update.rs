@@ -100,7 +100,7 @@ fn plan_service(view: &Snapshot, service: &Arc<Service>, ctx: &mut Ctx<'_>, plan
     }
     let slots = Slots::of(view, service);
     let mut survey = Survey::new(view, service, &slots, ctx.now);
-    if !is_active(state) && survey.dirty.is_empty() {
+    if !is_active(state) && survey.dirty.is_empty() && survey.relieved.is_empty() {
         return;
     }
     let mut status = open(service.update_status.clone(), &survey, ctx.now);
@@ -161,6 +161,7 @@ struct Made {
 }
 
 /// Where the slots of a service stand.
+#[derive(Default)]
 struct Survey<'a> {
     /// The slots to replace, in the order in which that is to happen.
     dirty: Vec<Slot<'a>>,
@@ -169,6 +170,8 @@ struct Survey<'a> {
     failed: Vec<(Slot<'a>, &'a Arc<Task>)>,
     /// The slots that were replaced so far.
     made: Vec<Made>,
+    /// What a roll-out that was cut short, start-first, left running beside its up-to-date heir.
+    relieved: Vec<TaskId>,
     /// Tasks that the roll-out made and that ended on their own, the earliest end first.
     ended: Vec<Arc<Task>>,
 }
@@ -178,8 +181,7 @@ impl<'a> Survey<'a> {
         let mut clean = Clean::new(view, service);
         let eligible = is_global(service).then(|| Eligible::new(service));
         let started = service.update_status.as_ref().and_then(|status| status.started_at);
-        let mut survey =
-            Self { dirty: Vec::new(), failed: Vec::new(), made: Vec::new(), ended: Vec::new() };
+        let mut survey = Self::default();
         for slot in slots.iter() {
             let reach = match (slot.place, &eligible) {
                 (Place::Node(node), Some(eligible)) => {
@@ -228,10 +230,12 @@ impl<'a> Survey<'a> {
             None => self.dirty.push(slot),
             Some(failed) => self.failed.push((slot, failed)),
         }
-        // A roll-out that was cut short may have left two tasks to take turns: until the one that
-        // stays runs, the slot is in flight whoever made it.
-        let heir = || slot.wanted().find(|task| clean.is_clean(task));
-        let made = made.or_else(|| (slot.wanted().count() > 1).then(heir).flatten());
+        if made.is_none() && stands && slot.wanted().count() > 1 {
+            // Until the one that stays runs, the slot is in flight whoever made it.
+            made = slot.wanted().find(|task| clean.is_clean(task));
+            let relieved = slot.wanted().filter(|task| !clean.is_clean(task));
+            self.relieved.extend(relieved.map(|task| task.id));
+        }
         if let Some(task) = made {
             let given_up = !task.is_wanted() && restart::has_stopped(view, task);
             let arrived = task.running_since.or(task.ended_at);
@@ -340,6 +344,11 @@ impl Rollout {
     ) {
         for (slot, failed) in &survey.failed {
             take_over(view, service, *slot, failed, ctx, plan);
+        }
+        if self.order == UpdateOrder::StopFirst {
+            // As SwarmKit does (`useExistingTask`): nothing else may make room for the heir.
+            let stop = |task: &TaskId| Change::Desire(*task, TaskState::Shutdown);
+            plan.changes.extend(survey.relieved.iter().map(stop));
         }
         let free_at = |made: &Made| made.arrived.map(|at| at + self.delay);
         let is_free = |made: &&Made| free_at(made).is_some_and(|at| at <= ctx.now);

@@ -485,6 +485,26 @@ fn the_successor_of_a_task_that_waits_waits_for_the_same() {
     assert_eq!(images(&world, id), BTreeMap::from([("c".to_owned(), 1)]));
 }
 
+/// An update that starts first and never gets anywhere is made to stop first: what it began goes on,
+/// and what that was to relieve makes room.
+#[test]
+fn stopping_first_after_all_makes_room() {
+    let mut world = World::new(1);
+    let id = running(&mut world, 2, |config| config.order = Some(UpdateOrder::StartFirst));
+    world.behaves(|task| if image(task) == "b" { Behaviour::Hangs } else { Behaviour::Runs });
+    world.update(id, to_b);
+    world.run_secs(5);
+    assert_eq!(images(&world, id), BTreeMap::from([("a".to_owned(), 2)]));
+    world.update(id, |spec| {
+        spec.update_config.as_mut().unwrap().order = Some(UpdateOrder::StopFirst);
+    });
+    world.run_secs(5);
+    let wanted = world.tasks(id).into_iter().filter(|task| task.is_wanted());
+    let mut wanted: Vec<_> = wanted.map(|task| (task.slot, image(&task).to_owned())).collect();
+    wanted.sort();
+    assert_eq!(wanted, [(1, "b".to_owned()), (2, "a".to_owned())]);
+}
+
 #[test]
 fn what_was_begun_on_a_node_that_pauses_is_still_in_flight() {
     let mut world = World::new(3);
