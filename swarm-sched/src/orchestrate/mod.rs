@@ -70,8 +70,8 @@ pub fn is_up_to_date(view: &Snapshot, task: &Task) -> bool {
 }
 
 /// Whether an event about a task can change which tasks its service needs: it appears, goes, ends,
-/// is wanted otherwise, has to leave its node, or runs as part of a roll-out. An event without a difference stands for a
-/// change of ours that was not committed.
+/// is wanted otherwise, has to leave its node, becomes another roll-out's, or runs as part of one. An
+/// event without a difference stands for a change of ours that was not committed.
 fn task_matters(event: &Event) -> bool {
     let (Some(old), Some(new)) = (event.old_task(), event.new_task()) else { return true };
     let moved = old.status.state != new.status.state;
@@ -79,6 +79,7 @@ fn task_matters(event: &Event) -> bool {
     Arc::ptr_eq(old, new)
         || old.desired_state != new.desired_state
         || old.eviction != new.eviction
+        || old.rollout != new.rollout
         || (moved && (took_over || new.status.state.is_terminal()))
 }
 

@@ -100,7 +100,7 @@ fn plan_service(view: &Snapshot, service: &Arc<Service>, ctx: &mut Ctx<'_>, plan
     }
     let slots = Slots::of(view, service);
     let mut survey = Survey::new(view, service, &slots, ctx.now);
-    if !is_active(state) && survey.dirty.is_empty() && survey.relieved.is_empty() {
+    if !is_active(state) && survey.dirty.is_empty() && survey.begun.is_empty() {
         return;
     }
     let mut status = open(service.update_status.clone(), &survey, ctx.now);
@@ -170,8 +170,9 @@ struct Survey<'a> {
     failed: Vec<(Slot<'a>, &'a Arc<Task>)>,
     /// The slots that were replaced so far.
     made: Vec<Made>,
-    /// What a roll-out that was cut short, start-first, left running beside its up-to-date heir.
-    relieved: Vec<TaskId>,
+    /// Slots that an earlier roll-out had in hand, start-first, when it was cut short: the task that
+    /// is up to date, and what it is to relieve.
+    begun: Vec<(&'a Arc<Task>, Vec<&'a Arc<Task>>)>,
     /// Tasks that the roll-out made and that ended on their own, the earliest end first.
     ended: Vec<Arc<Task>>,
 }
@@ -231,10 +232,10 @@ impl<'a> Survey<'a> {
             Some(failed) => self.failed.push((slot, failed)),
         }
         if made.is_none() && stands && slot.wanted().count() > 1 {
-            // Until the one that stays runs, the slot is in flight whoever made it.
-            made = slot.wanted().find(|task| clean.is_clean(task));
-            let relieved = slot.wanted().filter(|task| !clean.is_clean(task));
-            self.relieved.extend(relieved.map(|task| task.id));
+            let (heirs, others): (Vec<&Arc<Task>>, Vec<_>) =
+                slot.wanted().partition(|task| clean.is_clean(task));
+            made = heirs.first().copied();
+            self.begun.extend(made.map(|heir| (heir, others)));
         }
         if let Some(task) = made {
             let given_up = !task.is_wanted() && restart::has_stopped(view, task);
@@ -345,10 +346,14 @@ impl Rollout {
         for (slot, failed) in &survey.failed {
             take_over(view, service, *slot, failed, ctx, plan);
         }
-        if self.order == UpdateOrder::StopFirst {
-            // As SwarmKit does (`useExistingTask`): nothing else may make room for the heir.
-            let stop = |task: &TaskId| Change::Desire(*task, TaskState::Shutdown);
-            plan.changes.extend(survey.relieved.iter().map(stop));
+        for (heir, others) in &survey.begun {
+            // It is this roll-out's now. Where that stops first, nothing but the others may make
+            // room for it (SwarmKit: `useExistingTask`).
+            plan.changes
+                .push(Change::update(Task { rollout: status.started_at, ..Task::clone(heir) }));
+            let stop_first = self.order == UpdateOrder::StopFirst;
+            let stop = |task: &&Arc<Task>| Change::Desire(task.id, TaskState::Shutdown);
+            plan.changes.extend(others.iter().filter(|_| stop_first).map(stop));
         }
         let free_at = |made: &Made| made.arrived.map(|at| at + self.delay);
         let is_free = |made: &&Made| free_at(made).is_some_and(|at| at <= ctx.now);
