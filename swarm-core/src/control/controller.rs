@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Ctx, Key, Plan, Planner, Reason};
-use crate::id::IdSource;
+use crate::id::{IdMap, IdSource};
 use crate::store::{Batch, Change, Commit, Epoch, Event, ObjectRef, Snapshot};
 use crate::time::Timestamp;
 
@@ -179,12 +179,12 @@ struct Working {
     view: Snapshot,
     now: Timestamp,
     changes: Vec<Option<Change>>,
-    position: BTreeMap<ObjectRef, usize>,
+    position: IdMap<ObjectRef, usize>,
 }
 
 impl Working {
     fn new(view: &Snapshot, now: Timestamp) -> Self {
-        Self { view: view.clone(), now, changes: Vec::new(), position: BTreeMap::new() }
+        Self { view: view.clone(), now, changes: Vec::new(), position: IdMap::default() }
     }
 
     fn stage(&mut self, change: Change) -> Result<Option<Event>, crate::store::CommitError> {

@@ -29,6 +29,7 @@ mod audit;
 mod batch;
 mod index;
 mod layered;
+mod memo;
 mod memory;
 mod tables;
 mod tasks;

@@ -13,8 +13,8 @@ use super::tasks::TaskTable;
 use super::{Change, CommitError, Event, Object, ObjectRef};
 use crate::id::Id;
 use crate::model::{
-    Cluster, Config, Network, NetworkId, Node, NodeId, Secret, Service, ServiceId, Task, TaskId,
-    TaskState, TaskStatus, Version,
+    Availability, Cluster, Config, Network, NetworkId, Node, NodeId, NodeState, Secret, Service,
+    ServiceId, Task, TaskId, TaskState, TaskStatus, Version,
 };
 use crate::time::Timestamp;
 
@@ -141,6 +141,8 @@ pub struct Snapshot {
     pub configs: Table<Config>,
     services_by_network: OrdSet<(NetworkId, ServiceId)>,
     services_global: OrdSet<ServiceId>,
+    /// The nodes that are down or drained, and those that tasks name and that are not there.
+    nodes_lost: OrdSet<NodeId>,
 }
 
 /// How a change is written: as a commit, or staged on a planner's working copy.
@@ -189,9 +191,29 @@ impl Snapshot {
         self.tasks.of_service(service)
     }
 
+    /// What somebody derives from the tasks of a service, worked out once for as long as none of
+    /// them is written: several planners look at the same tasks in the same way.
+    ///
+    /// `derive` must depend on these tasks alone. One value is kept for a service, so this pays for
+    /// what is asked for often; of another type than the one kept it is derived each time.
+    pub fn derived_of<T: std::any::Any + Send + Sync>(
+        &self,
+        service: ServiceId,
+        derive: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        self.tasks.derived_of(service, derive)
+    }
+
     /// The tasks on a node, in order of id.
     pub fn tasks_on(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.on_node(node)
+    }
+
+    /// Whether a task of this state cannot stay on the node that it names: that is gone, down or
+    /// drained. O(log of such nodes), which are few; asked for every task that a planner looks at.
+    #[must_use]
+    pub fn is_lost(&self, node: NodeId) -> bool {
+        self.nodes_lost.contains(&node)
     }
 
     /// The nodes that tasks name, whether they still exist or not, in order. O(log n) for each.
@@ -212,6 +234,11 @@ impl Snapshot {
     /// The tasks that no agent has been told of: observed below `assigned`. In order of service.
     pub fn tasks_unassigned(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.waiting()
+    }
+
+    /// The services that have tasks that no agent has been told of, in order of id.
+    pub fn services_unassigned(&self) -> impl Iterator<Item = ServiceId> {
+        self.tasks.services_waiting()
     }
 
     /// The tasks of a service that no agent has been told of, in order of id.
@@ -429,7 +456,15 @@ impl Snapshot {
                     Some(Object::Task(task)) => Some(task),
                     _ => None,
                 };
-                self.tasks.put(layer, task(old).map(Arc::as_ref), task(new));
+                let (old, new) = (task(old).map(Arc::as_ref), task(new));
+                self.tasks.put(layer, old, new);
+                let nodes = [old.and_then(|old| old.node_id), new.and_then(|new| new.node_id)];
+                if nodes[0] != nodes[1] {
+                    nodes.into_iter().flatten().for_each(|node| self.find_lost(node));
+                }
+            }
+            (Some(Object::Node(node)), _) | (_, Some(Object::Node(node))) => {
+                self.find_lost(node.id);
             }
             (Some(Object::Service(_)), _) | (_, Some(Object::Service(_))) => {
                 let networks = |object: Option<&Object>| match object {
@@ -444,6 +479,24 @@ impl Snapshot {
                 reindex(&mut self.services_global, &global(old), &global(new));
             }
             _ => {}
+        }
+    }
+
+    /// Lists a node as lost, or no longer.
+    fn find_lost(&mut self, id: NodeId) {
+        let lost = match self.nodes.get(id) {
+            Some(node) => {
+                node.status.state == NodeState::Down
+                    || node.spec.availability == Availability::Drain
+            }
+            None => self.tasks.on_node(id).next().is_some(),
+        };
+        if lost != self.nodes_lost.contains(&id) {
+            if lost {
+                self.nodes_lost.insert(id)
+            } else {
+                self.nodes_lost.remove(&id)
+            };
         }
     }
 }

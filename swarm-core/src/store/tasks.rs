@@ -1,42 +1,89 @@
 //! Pure: the tasks, kept together by service, with what finds them otherwise.
 //!
 //! Nearly every decision reads all tasks of one service, and nearly every commit writes tasks of
-//! few services. So a task lies beside the others of its service: reading them walks neighbours,
-//! and a commit copies few leaves. Every other way to a task names its service as well:
+//! few services. So the tasks of a service lie together, in a [`Group`]: reading them walks
+//! neighbours, a commit copies few leaves, and a group that is the very same in two views tells that
+//! nothing in it was written between them. Every other way to a task names its service as well:
 //!
 //! | map | from | to | written when |
 //! |---|---|---|---|
-//! | `rows` | service, id | the task | it changes |
+//! | `groups` | service | its group | a task of it changes |
+//! | in a group: `rows` | id | the task | it changes |
+//! | in a group: `waiting` | id | | it begins or ceases to wait for a node |
+//! | in a group: `removed` | id | | it is to be removed, or goes |
+//! | `waiting`, `removed` | service | | that of its group begins or ceases to be empty |
 //! | `owners` | id | its service | it comes or goes |
 //! | `by_node` | node, id | its service | it gets its node, or goes |
 //! | `by_network` | network, id | its service | its networks change |
-//! | `unassigned` | service, id | | it begins or ceases to wait for a node |
-//! | `removed` | service, id | | it is to be removed, or goes |
 //!
 //! All maps are persistent: a clone costs nothing, a change copies the path to one entry. Those that
 //! are not in order of service are [`Layered`], so that staging a decision does not copy what is
-//! scattered. The invariant, which `audit` holds against every commit: a task is in each map exactly where its
-//! own fields say.
+//! scattered. The invariant, which `audit` holds against commits: a task is in each map exactly where
+//! its own fields say.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::layered::{Layer, Layered};
+use super::memo::Memo;
 use super::tables::{Row, first_with, range};
 use crate::model::{NetworkId, NodeId, ServiceId, Task, TaskId, TaskState};
 
 /// The tasks.
 #[derive(Clone, Default)]
 pub struct TaskTable {
-    rows: OrdMap<(ServiceId, TaskId), Row<Task>>,
+    groups: OrdMap<ServiceId, Row<Group>>,
+    len: usize,
+    /// The services some of whose tasks are below `assigned`: few at any time, and looked for often.
+    waiting: OrdSet<ServiceId>,
+    removed: OrdSet<ServiceId>,
     owners: Layered<TaskId, ServiceId>,
     by_node: Layered<(NodeId, TaskId), ServiceId>,
     by_network: Layered<(NetworkId, TaskId), ServiceId>,
-    /// Tasks below `assigned`: few at any time, and looked for often.
-    unassigned: OrdSet<(ServiceId, TaskId)>,
-    removed: OrdSet<(ServiceId, TaskId)>,
+}
+
+/// The tasks of one service: at least one.
+#[derive(Clone, Default)]
+struct Group {
+    rows: OrdMap<TaskId, Row<Task>>,
+    /// Those below `assigned`.
+    waiting: OrdSet<TaskId>,
+    removed: OrdSet<TaskId>,
+    memo: Memo,
+}
+
+impl Group {
+    fn get(&self, id: TaskId) -> Option<&Arc<Task>> {
+        self.rows.get(&id).map(|row| &row.0)
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.rows.values().map(|row| &row.0)
+    }
+
+    fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
+        self.rows.insert(new.id, Row(new.clone()));
+        list(&mut self.waiting, new.id, old.is_some_and(waits), waits(new));
+        list(&mut self.removed, new.id, old.is_some_and(is_removed), is_removed(new));
+    }
+
+    fn remove(&mut self, old: &Task) {
+        self.rows.remove(&old.id);
+        list(&mut self.waiting, old.id, waits(old), false);
+        list(&mut self.removed, old.id, is_removed(old), false);
+    }
+}
+
+/// Puts an entry into a set, or takes it out, where it was not so before.
+fn list<T: Ord + Clone>(set: &mut OrdSet<T>, entry: T, before: bool, after: bool) {
+    match (before, after) {
+        (false, true) => drop(set.insert(entry)),
+        (true, false) => drop(set.remove(&entry)),
+        _ => {}
+    }
 }
 
 impl TaskTable {
@@ -49,7 +96,11 @@ impl TaskTable {
     /// The task with this id, if it is one of this service: half the price of [`get`](Self::get).
     #[must_use]
     pub fn of(&self, service: ServiceId, id: TaskId) -> Option<&Arc<Task>> {
-        self.rows.get(&(service, id)).map(|row| &row.0)
+        self.group(service)?.get(id)
+    }
+
+    fn group(&self, service: ServiceId) -> Option<&Group> {
+        self.groups.get(&service).map(|row| &*row.0)
     }
 
     /// Every task, in order of id. [`by_service`](Self::by_service) is several times faster.
@@ -61,7 +112,7 @@ impl TaskTable {
 
     /// Every task, in order of service, and then of id.
     pub fn by_service(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows.values().map(|row| &row.0)
+        self.groups.values().flat_map(|row| row.0.values())
     }
 
     /// Every task whose id starts with `prefix`, in order of id. O(log n) to the first.
@@ -81,13 +132,13 @@ impl TaskTable {
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.len
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len == 0
     }
 
     /// What was written between another version of this table and this one: each task before
@@ -97,15 +148,35 @@ impl TaskTable {
         &'a self,
         other: &'a Self,
     ) -> impl Iterator<Item = (Option<&'a Arc<Task>>, Option<&'a Arc<Task>>)> {
-        other.rows.diff(&self.rows).map(|item| match item {
-            DiffItem::Add(_, new) => (None, Some(&new.0)),
-            DiffItem::Update { old, new } => (Some(&old.1.0), Some(&new.1.0)),
-            DiffItem::Remove(_, old) => (Some(&old.0), None),
+        other.groups.diff(&self.groups).flat_map(|item| {
+            let (old, new) = match item {
+                DiffItem::Add(_, new) => (None, Some(&*new.0)),
+                DiffItem::Update { old, new } => (Some(&*old.1.0), Some(&*new.1.0)),
+                DiffItem::Remove(_, old) => (Some(&*old.0), None),
+            };
+            // Of two groups what differs; of one alone all.
+            let both = old.zip(new).into_iter().flat_map(|(old, new)| differences(old, new));
+            let gone = old.filter(|_| new.is_none()).into_iter().flat_map(Group::values);
+            let come = new.filter(|_| old.is_none()).into_iter().flat_map(Group::values);
+            both.chain(gone.map(|task| (Some(task), None)))
+                .chain(come.map(|task| (None, Some(task))))
         })
     }
 
     pub(super) fn of_service(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows.range(range(service)).map(|(_, row)| &row.0)
+        self.group(service).into_iter().flat_map(Group::values)
+    }
+
+    /// See [`Snapshot::derived_of`](super::Snapshot::derived_of).
+    pub(super) fn derived_of<T: Any + Send + Sync>(
+        &self,
+        service: ServiceId,
+        derive: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        match self.group(service) {
+            Some(group) => group.memo.get(derive),
+            None => Arc::new(derive()),
+        }
     }
 
     pub(super) fn on_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
@@ -127,56 +198,83 @@ impl TaskTable {
     }
 
     pub(super) fn to_remove(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.removed.iter().filter_map(|(service, id)| self.of(*service, *id))
+        let groups = self.removed.iter().filter_map(|service| self.group(*service));
+        groups.flat_map(|group| group.removed.iter().filter_map(|id| group.get(*id)))
+    }
+
+    pub(super) fn services_waiting(&self) -> impl Iterator<Item = ServiceId> {
+        self.waiting.iter().copied()
     }
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.unassigned.iter().filter_map(|(service, id)| self.of(*service, *id))
+        self.waiting.iter().flat_map(|service| self.waiting_of(*service))
     }
 
     pub(super) fn waiting_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        let found = self.unassigned.range(range(service));
-        found.filter_map(|(service, id)| self.of(*service, *id))
+        let group = self.group(service).into_iter();
+        group.flat_map(|group| group.waiting.iter().filter_map(|id| group.get(*id)))
     }
 
-    /// Whether a task is listed wherever it belongs. `old` is what it was before it was written: what
-    /// a write left alone was looked at when that was written.
+    /// Whether a task is what is stored, and listed wherever it belongs. `old` is what it was before
+    /// it was written: what a write left alone was looked at when that was written.
     pub(super) fn is_indexed(&self, old: Option<&Task>, task: &Task) -> bool {
+        let Some(group) = self.group(task.service_id) else { return false };
         if old.is_some_and(|old| lists(old) == lists(task)) {
             return true;
         }
-        let key = (task.service_id, task.id);
         self.owners.get(&task.id) == Some(&task.service_id)
-            && waits(task) == self.unassigned.contains(&key)
-            && is_removed(task) == self.removed.contains(&key)
+            && waits(task) == group.waiting.contains(&task.id)
+            && is_removed(task) == group.removed.contains(&task.id)
+            && (!waits(task) || self.waiting.contains(&task.service_id))
+            && (!is_removed(task) || self.removed.contains(&task.service_id))
             && task.node_id.is_none_or(|node| self.by_node.contains(&(node, task.id)))
     }
 
     /// Puts a task in the place of another of the same id, in every map.
     pub(super) fn put(&mut self, layer: Layer, old: Option<&Task>, new: Option<&Arc<Task>>) {
-        let key = |task: &Task| (task.service_id, task.id);
-        let (old_key, new_key) = (old.map(key), new.map(|new| key(new)));
-        if let (Some(key), Some(new)) = (new_key, new) {
-            self.rows.insert(key, Row(new.clone()));
+        let stays = |old: &Task| new.is_some_and(|new| new.service_id == old.service_id);
+        if let Some(old) = old.filter(|old| !stays(old)) {
+            self.edit(old.service_id, |group| group.remove(old));
+        }
+        if let Some(new) = new {
+            let old = old.filter(|old| stays(old));
+            self.edit(new.service_id, |group| group.put(old, new));
         }
         // Most writes end here: a task whose place in the other maps stays as it is.
         if let (Some(old), Some(new)) = (old, new)
-            && lists(old) == lists(new)
+            && stays(old)
+            && old.node_id == new.node_id
             && old.networks == new.networks
         {
             return;
-        }
-        if old_key != new_key {
-            old_key.map(|key| self.rows.remove(&key));
         }
         self.unlist(layer, old, new);
         self.list(layer, old, new);
     }
 
+    /// Changes a group, which comes with its first task and goes with its last.
+    fn edit(&mut self, service: ServiceId, change: impl FnOnce(&mut Group)) {
+        if !self.groups.contains_key(&service) {
+            self.groups.insert(service, Row(Arc::default()));
+        }
+        let row = self.groups.get_mut(&service).expect("it was there, or was put there");
+        let group = Arc::make_mut(&mut row.0);
+        group.memo = Memo::default();
+        let sizes = |it: &Group| (it.rows.len(), !it.waiting.is_empty(), !it.removed.is_empty());
+        let before = sizes(group);
+        change(group);
+        let after = sizes(group);
+        self.len = self.len + after.0 - before.0;
+        list(&mut self.waiting, service, before.1, after.1);
+        list(&mut self.removed, service, before.2, after.2);
+        if after.0 == 0 {
+            self.groups.remove(&service);
+        }
+    }
+
     /// Takes a task out of the maps in which it no longer belongs.
     fn unlist(&mut self, layer: Layer, old: Option<&Task>, new: Option<&Arc<Task>>) {
         let Some(old) = old else { return };
-        let key = (old.service_id, old.id);
         let same = new.filter(|new| new.service_id == old.service_id);
         if new.is_none() {
             self.owners.remove(layer, &old.id);
@@ -190,12 +288,6 @@ impl TaskTable {
             if same.is_none_or(|new| networks(new).all(|other| other != network)) {
                 self.by_network.remove(layer, &(network, old.id));
             }
-        }
-        if waits(old) && same.is_none_or(|new| !waits(new)) {
-            self.unassigned.remove(&key);
-        }
-        if is_removed(old) && same.is_none_or(|new| !is_removed(new)) {
-            self.removed.remove(&key);
         }
     }
 
@@ -217,13 +309,19 @@ impl TaskTable {
                 self.by_network.insert(layer, (network, id), service);
             }
         }
-        if waits(new) && same.is_none_or(|old| !waits(old)) {
-            self.unassigned.insert((service, id));
-        }
-        if is_removed(new) && same.is_none_or(|old| !is_removed(old)) {
-            self.removed.insert((service, id));
-        }
     }
+}
+
+/// What was written between two versions of a group, in order of id.
+fn differences<'a>(
+    old: &'a Group,
+    new: &'a Group,
+) -> impl Iterator<Item = (Option<&'a Arc<Task>>, Option<&'a Arc<Task>>)> {
+    old.rows.diff(&new.rows).map(|item| match item {
+        DiffItem::Add(_, new) => (None, Some(&new.0)),
+        DiffItem::Update { old, new } => (Some(&old.1.0), Some(&new.1.0)),
+        DiffItem::Remove(_, old) => (Some(&old.0), None),
+    })
 }
 
 /// What decides in which maps a task is, its networks apart.

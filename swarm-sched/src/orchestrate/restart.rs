@@ -183,7 +183,7 @@ impl<'a> Repair<'a> {
     /// Whether a task that shall run cannot any more: it ended, it may not stay on its node, or
     /// that is of no use.
     pub(super) fn is_failing(&self, task: &Task) -> bool {
-        let lost = |node| is_unusable(self.view.nodes.get(node).map(AsRef::as_ref));
+        let lost = |node| self.view.is_lost(node);
         task.status.state.is_terminal() || task.eviction.is_some() || task.node_id.is_some_and(lost)
     }
 

@@ -34,8 +34,13 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub(super) fn of(view: &Snapshot, service: &Service) -> Self {
-        Self::from_tasks(view.tasks_of(service.id).cloned(), service.spec.mode.is_global())
+    /// The tasks of a service. Those that look at them in one step share what the first has sorted.
+    pub(super) fn of(view: &Snapshot, service: &Service) -> Arc<Self> {
+        let global = service.spec.mode.is_global();
+        let sort = || Self::from_tasks(view.tasks_of(service.id).cloned(), global);
+        let slots = view.derived_of(service.id, sort);
+        // A service does not change its mode; were it otherwise, this would be of the mode before.
+        if slots.global == global { slots } else { Arc::new(sort()) }
     }
 
     pub(super) fn from_tasks(tasks: impl Iterator<Item = Arc<Task>>, global: bool) -> Self {

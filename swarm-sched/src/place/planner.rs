@@ -158,13 +158,9 @@ fn is_waiting(task: &Task) -> bool {
 }
 
 fn waiting_services(view: &Snapshot) -> Vec<ServiceId> {
-    let mut services: Vec<_> = view
-        .tasks_unassigned()
-        .filter(|task| is_waiting(task))
-        .map(|task| task.service_id)
-        .collect();
-    services.dedup();
-    services
+    let waits =
+        |service: &ServiceId| view.tasks_unassigned_of(*service).any(|task| is_waiting(task));
+    view.services_unassigned().filter(waits).collect()
 }
 
 /// A service's waiting tasks, those that ask for the same together, in order of slot: the tasks
