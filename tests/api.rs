@@ -4,6 +4,8 @@ mod support;
 
 #[path = "api/changes.rs"]
 mod changes;
+#[path = "api/dry_run.rs"]
+mod dry_run;
 #[path = "api/errors.rs"]
 mod errors;
 #[path = "api/jobs.rs"]

@@ -9,6 +9,7 @@
 mod adjust;
 mod body;
 mod dispatch;
+mod dry_run;
 mod error;
 mod events;
 mod filter;
@@ -50,6 +51,7 @@ pub fn router(node: Arc<dyn LocalNode>) -> Router {
     let routes = Router::new()
         .merge(of_the_system())
         .merge(of_the_swarm())
+        .merge(of_our_own())
         .fallback(error::page_not_found)
         .method_not_allowed_fallback(error::page_not_found)
         .with_state(node);
@@ -110,6 +112,13 @@ fn of_the_swarm() -> Router<Arc<dyn LocalNode>> {
         .route("/configs/create", post(secrets::create_config))
         .route("/configs/{id}", get(secrets::inspect_config).delete(secrets::remove_config))
         .route("/configs/{id}/update", post(secrets::update_config))
+}
+
+/// What Docker's engine has not: all of it below `/x-swarm`, so that it stays apart.
+fn of_our_own() -> Router<Arc<dyn LocalNode>> {
+    Router::new()
+        .route("/x-swarm/dry-run/services/create", post(dry_run::create))
+        .route("/x-swarm/dry-run/services/{id}/update", post(dry_run::update))
 }
 
 /// The control API of a manager, or why there is none (moby: `errNoManager`).

@@ -17,9 +17,9 @@ use super::error::{internal, json, ok};
 use super::filter::Filters;
 use super::query::Query;
 use super::view::ServiceView;
-use super::{ApiVersion, Node, control};
+use super::{ApiVersion, LocalNode, Node, control};
 use crate::error::ApiError;
-use crate::manager::control::{AuthFrom, Find as _, UpdateService};
+use crate::manager::control::{AuthFrom, Control, Find as _, UpdateService};
 
 const FILTERS: [&str; 5] = ["id", "name", "label", "mode", "runtime"];
 
@@ -91,7 +91,7 @@ pub(super) async fn inspect(
 }
 
 /// The client's registry credentials, kept as they came.
-fn registry_auth(headers: &HeaderMap) -> Option<SecretBytes> {
+pub(super) fn registry_auth(headers: &HeaderMap) -> Option<SecretBytes> {
     let value = headers.get("x-registry-auth")?.as_bytes();
     (!value.is_empty()).then(|| value.to_vec().into())
 }
@@ -132,10 +132,22 @@ pub(super) async fn update(
     Json(mut spec): Json<ServiceSpec>,
 ) -> Result<Response, ApiError> {
     adjust(&mut spec, api);
+    let (control, update) = update_of(&*node, &id, (&query, &headers), spec)?;
+    control.update_service(&id, update).await?;
+    ok(&Updated { warnings: None })
+}
+
+/// The change that a request asks for, and whom to ask.
+pub(super) fn update_of(
+    node: &dyn LocalNode,
+    id: &str,
+    (query, headers): (&Query, &HeaderMap),
+    spec: ServiceSpec,
+) -> Result<(Arc<Control>, UpdateService), ApiError> {
     let version = query.version("service")?;
-    let control: Arc<_> = control(&*node)?;
-    control.view()?.find_service(&id)?;
-    let registry_auth = registry_auth(&headers);
+    let control = control(node)?;
+    control.view()?.find_service(id)?;
+    let registry_auth = registry_auth(headers);
     let auth_from = match query.get("registryAuthFrom") {
         "" | "spec" => AuthFrom::Spec,
         "previous-spec" => AuthFrom::PreviousSpec,
@@ -147,9 +159,7 @@ pub(super) async fn update(
         "previous" => true,
         other => return Err(internal(format!("unrecognized rollback option {other}"))),
     };
-    let update = UpdateService { version, spec, rollback, registry_auth, auth_from };
-    control.update_service(&id, update).await?;
-    ok(&Updated { warnings: None })
+    Ok((control, UpdateService { version, spec, rollback, registry_auth, auth_from }))
 }
 
 /// `DELETE /services/{id}`

@@ -113,6 +113,8 @@ impl ManagerBuilder {
             None => Arc::new(StoreSecrets::new(store.clone(), clock.clone())),
         };
         let sessions = Arc::new(Sessions::new(store.clone(), readable, clock.clone()));
+        let mut all = swarm_sched::default_planners(drivers, scheduler);
+        all.extend(planners);
         let control = Arc::new(Control {
             store: store.clone(),
             secrets,
@@ -120,9 +122,8 @@ impl ManagerBuilder {
             clock: clock.clone(),
             ids: Mutex::new(IdSource::random()),
             changes_roles: false,
+            planners: all.clone(),
         });
-        let mut all = swarm_sched::default_planners(drivers, scheduler);
-        all.extend(planners);
 
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
         let run_until_stopped = |work: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {

@@ -122,6 +122,7 @@ impl World {
             clock: Arc::new(Hand(AtomicI64::new(self.hosts[host].local(self.now).as_nanos()))),
             ids: Mutex::new(IdSource::seeded(self.dice.below(u64::MAX))),
             changes_roles: false,
+            planners: self.planners.clone(),
         };
         let names = self.hosts.iter().map(|host| host.id.to_string()).collect();
         let future = Box::pin(perform(control, request.clone(), names));

@@ -8,8 +8,11 @@
 //! | [`orchestrate`] | which tasks there shall be |
 //! | [`allocate`] | their networks, addresses and ports: NEW → PENDING |
 //! | [`place`] | their nodes: PENDING → ASSIGNED |
+//!
+//! What they would do about a specification that is not written yet, [`dry_run()`] says.
 
 pub mod allocate;
+pub mod dry_run;
 pub mod orchestrate;
 pub mod place;
 
@@ -18,6 +21,8 @@ use std::sync::Arc;
 use swarm_core::control::Planner;
 use swarm_core::network::NetworkDriver;
 use swarm_core::scheduler::Scheduler;
+
+pub use dry_run::dry_run;
 
 /// Every planner of a manager in the order in which they run: orchestrate, allocate, place. What
 /// an embedder adds comes after them.

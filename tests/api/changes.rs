@@ -177,6 +177,7 @@ async fn with_a_vault_the_store_holds_names_only() {
         clock: inner.clock.clone(),
         ids: Mutex::new(swarm::core::id::IdSource::seeded(5)),
         changes_roles: false,
+        planners: Vec::new(),
     };
     let spec = |json: &str| serde_json::from_str(json).expect("a specification");
     let id = control.create_secret(spec(r#"{"Name":"s","Data":"eA=="}"#)).await.expect("created");

@@ -26,6 +26,7 @@ use swarm::http::{
 use swarm::manager::bootstrap::NewCluster;
 use swarm::manager::control::Control;
 use swarm::manager::logs::{LogBroker, LogSelector, TaskLogs};
+use swarm::sched::place::StrategyScheduler;
 
 /// What no response may hold: the bytes of keys and credentials in the store.
 pub const CANARY: &str = "canary-that-must-not-sing";
@@ -49,6 +50,7 @@ impl FakeNode {
             clock: Arc::new(SystemClock),
             ids: Mutex::new(IdSource::seeded(1)),
             changes_roles: false,
+            planners: planners(),
         };
         Arc::new(Self {
             store,
@@ -140,9 +142,7 @@ impl FakeNode {
     /// Starts the control loop and the agents.
     fn start(&self) {
         let store: Arc<dyn Store> = self.store.clone();
-        let mut planners: Vec<Arc<dyn Planner>> = swarm::sched::orchestrate::planners();
-        planners.push(Arc::new(swarm::sched::allocate::Allocate::default()));
-        planners.push(Arc::new(swarm::sched::place::Place::default()));
+        let planners = self.control.planners.clone();
         let looping = control::run(store, Arc::new(SystemClock), planners, IdSource::seeded(4));
         let mut running = self.running.lock().unwrap();
         running.push(tokio::spawn(looping));
@@ -173,6 +173,10 @@ impl Drop for FakeNode {
             task.abort();
         }
     }
+}
+
+fn planners() -> Vec<Arc<dyn Planner>> {
+    swarm::sched::default_planners([], Arc::new(StrategyScheduler::default()))
 }
 
 fn describe(hostname: &str) -> NodeDescription {

@@ -3,6 +3,7 @@
 //! `daemon/cluster`).
 
 mod cluster;
+mod dry_run;
 mod find;
 mod names;
 mod networks;
@@ -13,6 +14,7 @@ mod spec;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use swarm_core::control::Planner;
 use swarm_core::id::{Id, IdSource};
 use swarm_core::model::Version;
 use swarm_core::model::validate::{SpecError, SpecErrorKind};
@@ -48,6 +50,9 @@ pub struct Control {
     /// Whether a role that an operator changes is acted on: whether a manager that is promoted or
     /// demoted joins or leaves the management group. Without it such a change is refused.
     pub changes_roles: bool,
+    /// What decides about the objects, in its order: asked what a change would lead to, before it is
+    /// made. Without any, a dry run says that nothing happens.
+    pub planners: Vec<Arc<dyn Planner>>,
 }
 
 impl Control {

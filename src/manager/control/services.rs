@@ -49,16 +49,7 @@ impl Control {
     ) -> Result<ServiceId, ApiError> {
         let id = self.new_id();
         self.transact(|view| {
-            let mut spec = spec.clone();
-            if spec.name.is_empty() {
-                let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-                spec.name = names::invent(&mut ids, |name| view.services.named(name).is_some());
-            }
-            spec::normalise(&mut spec, view)?;
-            spec::check(&spec, view, ServiceId::NIL)?;
-            let job_status = spec.mode.is_job().then(|| first_run(self.clock.now()));
-            let registry_auth = registry_auth.clone();
-            let service = Service { id, spec, job_status, registry_auth, ..Default::default() };
+            let service = self.created(view, id, spec.clone(), registry_auth.clone())?;
             Ok((vec![Change::create(service)], id))
         })
         .await
@@ -70,22 +61,8 @@ impl Control {
     /// That it does not exist, that the version is not the present one, or what is wrong with
     /// the specification.
     pub async fn update_service(&self, word: &str, update: UpdateService) -> Result<(), ApiError> {
-        self.transact(|view| {
-            let old = view.find_service(word)?;
-            let mut new = Service::clone(&old);
-            if update.rollback {
-                roll_back(&mut new, self.clock.now())?;
-            } else {
-                change(&mut new, &update, view)?;
-            }
-            check_version(old.version, update.version)?;
-            if let Some(job) = &mut new.job_status {
-                job.job_iteration = Version(job.job_iteration.0 + 1);
-                job.last_execution = Some(self.clock.now());
-            }
-            Ok((vec![Change::update(new)], ()))
-        })
-        .await
+        self.transact(|view| Ok((vec![Change::update(self.updated(view, word, &update)?)], ())))
+            .await
     }
 
     /// Removes a service: gone for every client at once, erased once its tasks are.
@@ -99,6 +76,48 @@ impl Control {
             Ok((vec![Change::update(service)], ()))
         })
         .await
+    }
+}
+
+impl Control {
+    /// A new service as it would be written.
+    pub(super) fn created(
+        &self,
+        view: &Snapshot,
+        id: ServiceId,
+        mut spec: ServiceSpec,
+        registry_auth: Option<SecretBytes>,
+    ) -> Result<Service, ApiError> {
+        if spec.name.is_empty() {
+            let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+            spec.name = names::invent(&mut ids, |name| view.services.named(name).is_some());
+        }
+        spec::normalise(&mut spec, view)?;
+        spec::check(&spec, view, ServiceId::NIL)?;
+        let job_status = spec.mode.is_job().then(|| first_run(self.clock.now()));
+        Ok(Service { id, spec, job_status, registry_auth, ..Default::default() })
+    }
+
+    /// A changed service as it would be written.
+    pub(super) fn updated(
+        &self,
+        view: &Snapshot,
+        word: &str,
+        update: &UpdateService,
+    ) -> Result<Service, ApiError> {
+        let old = view.find_service(word)?;
+        let mut new = Service::clone(&old);
+        if update.rollback {
+            roll_back(&mut new, self.clock.now())?;
+        } else {
+            change(&mut new, update, view)?;
+        }
+        check_version(old.version, update.version)?;
+        if let Some(job) = &mut new.job_status {
+            job.job_iteration = Version(job.job_iteration.0 + 1);
+            job.last_execution = Some(self.clock.now());
+        }
+        Ok(new)
     }
 }
 
