@@ -24,8 +24,8 @@ use swarm_core::scheduler::Scheduler;
 
 pub use dry_run::dry_run;
 
-/// Every planner of a manager in the order in which they run: orchestrate, allocate, place. What
-/// an embedder adds comes after them.
+/// Every planner of a manager in the order in which they run: orchestrate, allocate, place, preempt
+/// (which does nothing unless the cluster asks for it). What an embedder adds comes after them.
 #[must_use]
 pub fn default_planners(
     drivers: impl IntoIterator<Item = Arc<dyn NetworkDriver>>,
@@ -35,9 +35,12 @@ pub fn default_planners(
         drivers.into_iter().fold(allocate::Allocate::default(), allocate::Allocate::driver);
     let mut planners = orchestrate::planners();
     planners.push(Arc::new(allocate));
-    planners.push(Arc::new(place::Place::new(scheduler)));
+    planners.push(Arc::new(place::Place::new(scheduler.clone())));
+    planners.push(Arc::new(place::Preempt::new(scheduler)));
     planners
 }
 
+#[cfg(test)]
+mod cluster;
 #[cfg(test)]
 mod world;

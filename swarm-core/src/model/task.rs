@@ -138,6 +138,15 @@ crate::object! {
         /// its end as a rejection with this text. (Ours: Swarm rejects first and stops afterwards,
         /// and until then takes what still runs for ended.)
         eviction: Option<String> = "Eviction" omit,
+        /// Which task of higher priority it had to make room for, in words: the store records it as
+        /// the error of its end. (Ours.)
+        preempted: Option<String> = "Preempted" omit,
+        /// The tasks that make room for it. While it is pending, and has these, its node is promised
+        /// to it: what it needs there is given to nobody else. (Ours.)
+        room_from: Vec<TaskId> = "RoomFrom" omit,
+        /// Whether it came after a task that made room, and has had no node since: then nobody makes
+        /// room for it. (Ours.)
+        displaced: bool = "Displaced" omit,
         /// The client's registry credentials; never in an API response. (Ours.)
         registry_auth: Option<SecretBytes> = "RegistryAuth" omit,
     }
@@ -160,6 +169,12 @@ impl Task {
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.desired_state <= TaskState::Complete
+    }
+
+    /// Whether it waits on a node that is promised to it, for others to leave.
+    #[must_use]
+    pub fn is_promised(&self) -> bool {
+        self.status.state == TaskState::Pending && !self.room_from.is_empty() && self.is_wanted()
     }
 
     /// Whether it may hold anything on a node: it was assigned and has not ended.

@@ -573,7 +573,8 @@ fn stamped(object: Object, old: Option<&Object>, stamp: Stamp) -> Object {
     each!(Cluster, Node, Service, Task, Network, Secret, Config)
 }
 
-/// What is recorded of a task that was made to leave its node: its end is a rejection.
+/// What is recorded of a task that was made to leave its node: its end is a rejection, or, where it
+/// made room for another, what it was told, with the reason.
 fn evicted(task: &Task, status: TaskStatus) -> TaskStatus {
     let ends = status.state.is_terminal() && status.state < TaskState::Rejected;
     match &task.eviction {
@@ -583,6 +584,9 @@ fn evicted(task: &Task, status: TaskStatus) -> TaskStatus {
             err: err.clone(),
             ..status
         },
+        _ if ends && status.err.is_empty() => {
+            TaskStatus { err: task.preempted.clone().unwrap_or_default(), ..status }
+        }
         _ => status,
     }
 }

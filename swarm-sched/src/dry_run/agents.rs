@@ -8,7 +8,7 @@ use swarm_core::time::Timestamp;
 
 /// What the agents of a service's tasks, and of those that were `touched`, would report. Whatever
 /// else is under way in the cluster stays as it is.
-pub(super) fn answers(
+pub(crate) fn answers(
     view: &Snapshot,
     service: ServiceId,
     touched: &BTreeSet<TaskId>,

@@ -150,7 +150,7 @@ impl Log {
     }
 
     fn stop(&self, view: &Snapshot, (task, batch): &(Arc<Task>, usize)) -> Stopped {
-        let why = match &task.eviction {
+        let why = match task.preempted.as_ref().or(task.eviction.as_ref()) {
             Some(why) => why.as_str(),
             None if self.made.contains(&place(view, task)) => "replaced by a new task",
             None => "no longer asked for",

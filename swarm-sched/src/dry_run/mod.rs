@@ -5,7 +5,7 @@
 //! place of the agents there is the simplest that can be: each does at once what its tasks are told
 //! (`agents`). Time passes only where a roll-out waits for it.
 
-mod agents;
+pub(crate) mod agents;
 mod log;
 mod report;
 #[cfg(test)]

@@ -1,170 +1,12 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use swarm_core::control::{Controller, Ctx, Planner};
-use swarm_core::id::IdSource;
-use swarm_core::model::*;
-use swarm_core::store::{Batch as Writes, Change, Epoch, MemoryStore, Snapshot, Store as _, Watch};
-use swarm_core::time::{Nanos, Timestamp};
-
-use std::collections::BTreeMap;
 use swarm_core::model::Placement as Wanted;
+use swarm_core::model::*;
 
 use super::*;
-use crate::place::StrategyScheduler;
+use crate::cluster::{EPOCH, Whole, image, memory, planners, replicas};
 use crate::world::{port, template};
-
-const EPOCH: Epoch = Epoch(1);
-
-fn planners() -> Vec<Arc<dyn Planner>> {
-    crate::default_planners([], Arc::new(StrategyScheduler::default()))
-}
-
-/// A cluster with every planner, whose agents do as they are told when a test lets them.
-struct Real {
-    store: MemoryStore,
-    watch: Watch,
-    controller: Controller,
-    ids: IdSource,
-    now: Timestamp,
-}
-
-impl Real {
-    fn new() -> Self {
-        let store = MemoryStore::default();
-        let watch = store.watch(Version(0));
-        let controller = Controller::new(planners(), EPOCH, &store.snapshot());
-        let now = Timestamp::from_secs(1_000_000);
-        let mut real = Self { store, watch, controller, ids: IdSource::seeded(7), now };
-        let ingress = Network { id: real.ids.next(), ..Network::default() };
-        let spec = NetworkSpec { name: "ingress".into(), ingress: true, ..Default::default() };
-        real.write(vec![Change::create(Network { spec, ..ingress })]);
-        real
-    }
-
-    fn view(&self) -> Snapshot {
-        self.store.snapshot()
-    }
-
-    fn write(&mut self, changes: Vec<Change>) {
-        self.store.apply(&Writes::new(self.now, changes)).expect("a legal write");
-    }
-
-    fn node(&mut self, name: &str, edit: impl FnOnce(&mut Node)) -> NodeId {
-        let mut node = Node { id: self.ids.next(), ..Node::default() };
-        node.spec.name = name.to_owned();
-        node.status.state = NodeState::Ready;
-        node.description.get_or_insert_default().resources.memory_bytes = 8;
-        edit(&mut node);
-        let id = node.id;
-        self.write(vec![Change::create(node)]);
-        id
-    }
-
-    fn proposal(&mut self, name: &str, edit: impl FnOnce(&mut ServiceSpec)) -> Service {
-        let mut service = Service { id: self.ids.next(), ..Service::default() };
-        service.spec = spec(name, edit);
-        service
-    }
-
-    fn create(&mut self, name: &str, edit: impl FnOnce(&mut ServiceSpec)) -> ServiceId {
-        let service = self.proposal(name, edit);
-        let id = service.id;
-        self.write(vec![Change::create(service)]);
-        self.run();
-        id
-    }
-
-    /// As the API would write it.
-    fn changed(&self, id: ServiceId, edit: impl FnOnce(&mut ServiceSpec)) -> Service {
-        let mut service = Service::clone(self.view().services.get(id).expect("it exists"));
-        service.previous_spec = Some(Box::new(service.spec.clone()));
-        service.update_status = None;
-        edit(&mut service.spec);
-        service
-    }
-
-    fn dry_run(&self, proposed: &Service) -> Report {
-        let mut ids = IdSource::seeded(99);
-        let mut ctx = Ctx { now: self.now, ids: &mut ids, epoch: EPOCH };
-        dry_run(&self.view(), proposed.clone(), &planners(), &mut ctx).expect("a legal proposal")
-    }
-
-    fn commit(&mut self, proposed: Service) {
-        let known = self.view().services.get(proposed.id).is_some();
-        self.write(vec![if known { Change::update(proposed) } else { Change::create(proposed) }]);
-    }
-
-    /// Planners alone, at this time.
-    fn plan(&mut self) {
-        for _ in 0..1_000 {
-            while let Some(commit) = self.watch.try_next().expect("a history that reaches back") {
-                self.controller.observe(&commit);
-            }
-            let step = self.controller.step(&self.view(), self.now, &mut self.ids);
-            match step.batch {
-                Some(batch) => _ = self.store.apply(&batch).expect("a legal plan"),
-                None if self.controller.next_at().is_none_or(|at| at > self.now) => return,
-                None => {}
-            }
-        }
-        panic!("the planners never come to an end");
-    }
-
-    /// Planners and agents, for ten minutes.
-    fn run(&mut self) {
-        let end = self.now + Duration::from_secs(600);
-        loop {
-            self.plan();
-            let view = self.view();
-            let all: BTreeSet<TaskId> = view.tasks.iter().map(|task| task.id).collect();
-            let answers = agents::answers(&view, ServiceId::NIL, &all, self.now);
-            if !answers.is_empty() {
-                self.write(answers);
-                continue;
-            }
-            match self.controller.next_at().filter(|at| *at <= end) {
-                Some(at) => self.now = at,
-                None => break,
-            }
-        }
-        self.now = end;
-    }
-
-    /// Where a service's tasks are that shall run.
-    fn places(&self, service: ServiceId) -> BTreeSet<(u64, NodeId)> {
-        let view = self.view();
-        let placed = |task: &&Arc<Task>| {
-            task.is_wanted()
-                && (TaskState::Assigned..=TaskState::Running).contains(&task.status.state)
-        };
-        let tasks = view.tasks_of(service).filter(placed);
-        tasks.filter_map(|task| Some((task.slot, task.node_id?))).collect()
-    }
-}
-
-fn spec(name: &str, edit: impl FnOnce(&mut ServiceSpec)) -> ServiceSpec {
-    let mut spec = ServiceSpec { name: name.to_owned(), ..ServiceSpec::default() };
-    template(&mut spec, |task| task.container = Some(ContainerSpec::default()));
-    edit(&mut spec);
-    spec
-}
-
-fn replicas(spec: &mut ServiceSpec, number: u64) {
-    let mode = ReplicatedMode { replicas: Some(number), ..Default::default() };
-    spec.mode = ServiceMode::Replicated(mode);
-}
-
-fn image(spec: &mut ServiceSpec, image: &str) {
-    template(spec, |task| task.container.get_or_insert_default().image = image.to_owned());
-}
-
-fn memory(spec: &mut ServiceSpec, bytes: i64) {
-    template(spec, |task| {
-        let wanted = Resources { memory_bytes: bytes, ..Default::default() };
-        task.resources.get_or_insert_default().reservations = Some(wanted);
-    });
-}
 
 fn update(spec: &mut ServiceSpec, parallelism: u64, delay: i64, order: UpdateOrder) {
     let delay = Nanos::from_secs(delay);
@@ -179,7 +21,7 @@ fn places(report: &Report, batches: impl Fn(usize) -> bool) -> BTreeSet<(u64, No
 
 #[test]
 fn a_new_service_says_where_its_tasks_go_and_which_find_no_node() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     real.node("a", |_| {});
     real.node("b", |_| {});
     real.node("c", |node| node.spec.availability = Availability::Drain);
@@ -204,7 +46,7 @@ fn a_new_service_says_where_its_tasks_go_and_which_find_no_node() {
 
 #[test]
 fn a_roll_out_says_in_which_batches_it_goes() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     real.node("a", |_| {});
     let web = real.create("web", |spec| {
         replicas(spec, 5);
@@ -225,7 +67,7 @@ fn a_roll_out_says_in_which_batches_it_goes() {
 
 #[test]
 fn what_waits_for_room_that_its_predecessor_holds_gets_it_in_the_next_batch() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     real.node("a", |_| {});
     let web = real.create("web", |spec| {
         replicas(spec, 2);
@@ -239,7 +81,7 @@ fn what_waits_for_room_that_its_predecessor_holds_gets_it_in_the_next_batch() {
 
 #[test]
 fn a_roll_out_that_cannot_end_says_what_it_waits_for_and_what_stays() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     real.node("a", |_| {});
     let web = real.create("web", |spec| replicas(spec, 3));
     let report = real.dry_run(&real.changed(web, |spec| {
@@ -258,7 +100,7 @@ fn a_roll_out_that_cannot_end_says_what_it_waits_for_and_what_stays() {
 
 #[test]
 fn scaling_down_says_what_goes_and_who_gets_the_room() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     real.node("a", |_| {});
     let web = real.create("web", |spec| {
         replicas(spec, 2);
@@ -275,7 +117,7 @@ fn scaling_down_says_what_goes_and_who_gets_the_room() {
 
 #[test]
 fn a_port_that_is_taken_is_what_the_allocator_says() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     real.node("a", |_| {});
     let publish = |spec: &mut ServiceSpec| {
         let ports = vec![port(80, 8080, PublishMode::Ingress)];
@@ -290,7 +132,7 @@ fn a_port_that_is_taken_is_what_the_allocator_says() {
 
 #[test]
 fn jobs_and_global_services() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     let a = real.node("a", |_| {});
     let b = real.node("b", |node| node.spec.availability = Availability::Pause);
     let everywhere =
@@ -310,7 +152,7 @@ fn jobs_and_global_services() {
 
 #[test]
 fn a_proposal_that_cannot_be_written_is_refused() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     real.create("web", |_| {});
     let (view, proposed) = (real.view(), real.proposal("web", |_| {}));
     let mut ctx = Ctx { now: real.now, ids: &mut real.ids, epoch: EPOCH };
@@ -320,7 +162,7 @@ fn a_proposal_that_cannot_be_written_is_refused() {
 
 #[test]
 fn a_report_is_json() {
-    let mut real = Real::new();
+    let mut real = Whole::new();
     real.node("a", |_| {});
     let proposed = real.proposal("web", |_| {});
     let report = real.dry_run(&proposed);
@@ -385,7 +227,7 @@ proptest! {
         proposal in wish(),
         changed in prop::option::of(0..4_usize),
     ) {
-        let mut real = Real::new();
+        let mut real = Whole::new();
         for (number, (room, ssd, odd)) in nodes.iter().enumerate() {
             real.node(&format!("n{number}"), |node| {
                 node.description.get_or_insert_default().resources.memory_bytes = *room;

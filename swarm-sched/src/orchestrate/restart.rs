@@ -110,6 +110,8 @@ pub(super) fn start(
     if task.start_after.is_some() || task.start_after_stop_of.is_some() {
         task.desired_state = TaskState::Ready;
     }
+    let had_no_node = old.status.state < TaskState::Assigned;
+    task.displaced = old.preempted.is_some() || (old.displaced && had_no_node);
 }
 
 /// The tasks of a slot that were told to stop and have not. One that never reached its node stops at

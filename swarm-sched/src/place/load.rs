@@ -234,11 +234,11 @@ impl NodeLoad {
     }
 }
 
-/// Whether a task takes something from a node: it was placed and has not ended. Global tasks that
-/// wait on their node take nothing yet.
+/// Whether a task takes something from a node: it was placed and has not ended, or the node is
+/// promised to it. Global tasks that wait on their node otherwise take nothing yet.
 pub(super) fn occupies(task: &Task) -> bool {
-    task.node_id.is_some()
-        && (TaskState::Assigned..=TaskState::Running).contains(&task.status.state)
+    let placed = (TaskState::Assigned..=TaskState::Running).contains(&task.status.state);
+    task.node_id.is_some() && (placed || task.is_promised())
 }
 
 /// What a task reserves, if anything.

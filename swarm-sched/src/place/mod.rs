@@ -10,6 +10,9 @@
 //! [`Loads`](loads::Loads) what every node carries; `Group` walks the tree of placement
 //! preferences, and at its leaves asks the strategy. What makes it fast is said in
 //! [`loads`] (what is remembered) and in `group` (how the best node is found without a search).
+//!
+//! [`Preempt`] runs after it: where a cluster allows that, it stops tasks for others of higher
+//! priority that found no node.
 
 mod affinity;
 mod bits;
@@ -23,16 +26,21 @@ mod ladder;
 pub mod load;
 pub mod loads;
 mod planner;
+mod preempt;
+mod priority;
 mod scheduler;
 mod shape;
 mod strategies;
 mod strategy;
+mod victims;
 
 pub use affinity::{AFFINITY_LABEL, AffinityError};
 pub use choose::{STRATEGY_LABEL, StrategyScheduler};
 pub use group::TOPOLOGY_LABEL;
 pub use load::Overcommit;
 pub use planner::Place;
+pub use preempt::{PREEMPTION_LABEL, Preempt};
+pub use priority::PRIORITY_LABEL;
 pub use scheduler::{FilterScheduler, SpreadScheduler};
 pub use strategies::{BinPack, LeastLoaded, Random, Spread};
 pub use strategy::{Candidate, FAULTY_AFTER, Strategy};
@@ -46,5 +54,7 @@ mod choice_tests;
 mod law_tests;
 #[cfg(test)]
 mod naive_tests;
+#[cfg(test)]
+mod preempt_tests;
 #[cfg(test)]
 mod tests;

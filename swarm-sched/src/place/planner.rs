@@ -1,5 +1,6 @@
 //! Pure: which waiting tasks are placed together, when, and what is written about it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,11 +12,12 @@ use swarm_core::time::Timestamp;
 
 use super::StrategyScheduler;
 use super::load::occupies;
+use super::priority;
 
 /// The message of a task that waits for a node.
-const PENDING: &str = "pending task scheduling";
+pub(super) const PENDING: &str = "pending task scheduling";
 /// The message of a task that got one.
-const ASSIGNED: &str = "scheduler assigned task to node";
+pub(super) const ASSIGNED: &str = "scheduler assigned task to node";
 /// The message of a global task whose node can take it.
 const CONFIRMED: &str = "scheduler confirmed task can run on preassigned node";
 /// Changes beyond which a plan for the whole cluster leaves the rest to the next step.
@@ -154,13 +156,16 @@ fn was_waiting(old: &Option<Object>) -> bool {
 
 /// Whether a task waits for a node, or for a word that its node can take it.
 fn is_waiting(task: &Task) -> bool {
-    task.status.state == TaskState::Pending && task.is_wanted()
+    task.status.state == TaskState::Pending && task.is_wanted() && !task.is_promised()
 }
 
+/// The services with tasks that wait for a node, the highest priority first.
 fn waiting_services(view: &Snapshot) -> Vec<ServiceId> {
     let waits =
         |service: &ServiceId| view.tasks_unassigned_of(*service).any(|task| is_waiting(task));
-    view.services_unassigned().filter(waits).collect()
+    let mut services: Vec<_> = view.services_unassigned().filter(waits).collect();
+    services.sort_by_cached_key(|service| Reverse(priority::by_id(view, *service)));
+    services
 }
 
 /// A service's waiting tasks, those that ask for the same together, in order of slot: the tasks

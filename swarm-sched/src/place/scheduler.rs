@@ -13,6 +13,7 @@ use super::filter::Demand;
 use super::group::{Group, TOPOLOGY_LABEL, Topology};
 use super::load::Overcommit;
 use super::loads::Loads;
+use super::priority;
 use super::strategies::Spread;
 use super::strategy::Strategy;
 
@@ -137,12 +138,13 @@ impl Memory {
 }
 
 /// What a task asks for, and how skewed its service may be; or what of it cannot be read.
-fn wishes<'a>(
+pub(super) fn wishes<'a>(
     task: &'a Task,
     view: &'a Snapshot,
 ) -> Result<(Demand<'a>, Option<Topology<'a>>), String> {
     let affinities = Affinities::of(task, view).map_err(|error| error.to_string())?;
     let service = view.services.get(task.service_id);
+    service.map_or(Ok(0), |service| priority::of(service))?;
     let text = service.and_then(|service| service.spec.labels.get(TOPOLOGY_LABEL));
     let topology = text.map(|text| {
         let unreadable =
