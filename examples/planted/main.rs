@@ -58,6 +58,13 @@ type Find = Option<(Script, Violation)>;
 fn main() -> ExitCode {
     let options = Options::parse();
     let bugs = options.bugs();
+    if bugs.is_empty() {
+        eprintln!(
+            "no planted bug has {:?} in its name; without --only all are played",
+            options.only
+        );
+        return ExitCode::FAILURE;
+    }
     println!("| planted bug | as in | found by | seeds |\n|---|---|---|---|");
     let (next, mut finds) = (AtomicUsize::new(0), BTreeMap::new());
     let (sender, receiver) = mpsc::channel();

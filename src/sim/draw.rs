@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::model::{
-    Availability, EndpointSpec, FailureAction, NetworkAttachmentConfig, Placement,
+    Availability, EndpointSpec, FailureAction, Labels, NetworkAttachmentConfig, Placement,
     PlacementPreference, Platform, PortConfig, PublishMode, ReplicatedJobMode, ReplicatedMode,
     ResourceRequirements, Resources, RestartCondition, RestartPolicy, SecretReference, ServiceMode,
     ServiceSpec, SpreadOver, TaskSpec, UpdateConfig, UpdateOrder,
@@ -60,7 +60,8 @@ pub fn draw(seed: u64, size: &Size) -> Script {
     let mut script = Script::new(seed, managers, workers);
     script.heal_at = size.lasts;
     let platforms = Dice::new(seed, "platforms");
-    let mut drawing = Drawing { script, dice, platforms, lasts: size.lasts };
+    let strategies = Dice::new(seed, "strategies");
+    let mut drawing = Drawing { script, dice, platforms, strategies, lasts: size.lasts };
     drawing.clients(size);
     drawing.faults(size);
     let mut script = drawing.script;
@@ -73,6 +74,7 @@ struct Drawing {
     dice: Dice,
     /// For what was added later: so nothing else is drawn otherwise.
     platforms: Dice,
+    strategies: Dice,
     lasts: Duration,
 }
 
@@ -238,8 +240,27 @@ impl Drawing {
             update_config: self.update().filter(|_| !job),
             rollback_config: self.update().filter(|_| !job),
             endpoint: self.endpoint(),
+            labels: self.strategy(),
             ..ServiceSpec::default()
         }
+    }
+
+    /// How the service chooses its nodes, if not as Swarm does.
+    fn strategy(&mut self) -> Labels {
+        let wishes = [
+            ("swarm.strategy", "binpack"),
+            ("swarm.strategy", "random"),
+            ("swarm.strategy", "least-loaded"),
+            ("swarm.topology", "node.labels.color:1"),
+            ("swarm.affinity", "service!=s1"),
+            ("swarm.affinity", "service==~s2"),
+        ];
+        let mut labels = Labels::new();
+        while self.strategies.percent(30) {
+            let (name, value) = *self.strategies.pick(&wishes);
+            labels.insert(name.to_owned(), value.to_owned());
+        }
+        labels
     }
 
     /// Names decide modes, so that a service that is changed keeps its own.

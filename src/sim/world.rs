@@ -79,9 +79,11 @@ impl World {
     #[must_use]
     pub fn new(script: Script) -> Self {
         let driver = Arc::new(swarm_net::MemoryNetwork::default());
-        let scheduler = Arc::<swarm_sched::place::SpreadScheduler>::default();
-        let planners = swarm_sched::default_planners([driver as _], scheduler);
-        Self::with(script, planners, invariant::all())
+        let scheduler = Arc::<swarm_sched::place::StrategyScheduler>::default();
+        let planners = swarm_sched::default_planners([driver as _], scheduler.clone());
+        let mut invariants = invariant::all();
+        invariants.push(Box::new(invariant::b8_memory::Memory::of(scheduler)));
+        Self::with(script, planners, invariants)
     }
 
     /// A cluster with planners and invariants of one's own.

@@ -5,8 +5,8 @@
 //! node reserve is no more than it has.
 //!
 //! Nodes change while a plan is on its way, so one that changed a moment ago is not held against the
-//! planner. Host ports are C4's. The other half of B8, that a scheduler's cache equals what the state
-//! says, holds by construction: this one has none.
+//! planner. Host ports are C4's. The other half of B8, that what a scheduler keeps equals what the
+//! state says, is in [`b8_memory`](super::b8_memory).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -144,7 +144,12 @@ fn has_room(view: &Snapshot, node: &Node, task: &Task) -> Result<(), String> {
         |task: &Task| (TaskState::Assigned..=TaskState::Running).contains(&task.status.state);
     let on = || view.tasks_on(node.id).filter(|task| there(task));
     let most = task.spec.placement.as_ref().map_or(0, |placement| placement.max_replicas);
+    // Of two versions in one commit the earlier is placed first: it saw nothing of the later one.
+    let unseen = |other: &Task| {
+        other.spec_version > task.spec_version && other.status.state == TaskState::Assigned
+    };
     let same = on().filter(|other| other.service_id == task.service_id && other.is_wanted());
+    let same = same.filter(|other| !unseen(other));
     if most > 0 && same.count() as u64 > most {
         return Err(format!("{} is one too many of its service on its node", task.name()));
     }

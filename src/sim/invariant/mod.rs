@@ -17,6 +17,7 @@ mod b4_replicas;
 mod b5_stop_first;
 mod b6_global;
 mod b7_placement;
+pub(super) mod b8_memory;
 mod b9_rollouts;
 mod c1_addresses;
 mod c2_free;

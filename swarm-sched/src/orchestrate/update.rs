@@ -223,8 +223,8 @@ impl<'a> Survey<'a> {
                 self.ended.push(task.clone());
             }
         }
-        let mut stands = slot.wanted().map(|task| clean.is_clean(task)).reduce(|a, b| a || b);
-        let stands = *stands.get_or_insert_with(|| clean.is_clean(slot.newest()));
+        let stands = slot.wanted().map(|task| clean.is_clean(task)).reduce(|a, b| a || b);
+        let stands = stands.unwrap_or_else(|| clean.is_clean(slot.newest()));
         match made.filter(|task| restart::ended_on_its_own(task)) {
             // A node that takes no tasks is left alone; what was begun on it is still under way.
             _ if !reach || stands => {}

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
+use swarm_core::model::NodeId;
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
+use swarm_core::store::Snapshot;
 
 use super::load::Overcommit;
 use super::scheduler::Memory;
@@ -65,6 +67,16 @@ impl StrategyScheduler {
     #[must_use]
     pub fn overcommit(self, overcommit: Overcommit) -> Self {
         Self { memory: Mutex::new(Memory::new(overcommit)), ..self }
+    }
+
+    /// Compares what is remembered of every node with what a view says, for tests of whatever
+    /// changes views: a scheduler does so itself for one node after every sixteenth answer. Answers
+    /// do not change by it. O(nodes and tasks).
+    ///
+    /// # Errors
+    /// A node of which something else is remembered.
+    pub fn check(&self, view: &Snapshot) -> Result<(), NodeId> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).check(view)
     }
 }
 

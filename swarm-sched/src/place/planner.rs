@@ -168,13 +168,8 @@ fn waiting_services(view: &Snapshot) -> Vec<ServiceId> {
     services
 }
 
-/// A service's waiting tasks, those that ask for the same together, in order of slot: the tasks
-/// of one version of the specification, or of no service, those that are attached alike.
+/// A service's waiting tasks, those that ask for the same together, in order of slot.
 fn groups(view: &Snapshot, service: ServiceId) -> Vec<Vec<Arc<Task>>> {
-    let alike = |a: &Task, b: &Task| {
-        a.spec_version == b.spec_version
-            && (!service.is_nil() || (a.spec == b.spec && same_networks(a, b)))
-    };
     let mut groups: Vec<Vec<Arc<Task>>> = Vec::new();
     for task in view.tasks_unassigned_of(service).filter(|task| is_waiting(task)) {
         match groups.iter_mut().find(|group| alike(&group[0], task)) {
@@ -189,9 +184,15 @@ fn groups(view: &Snapshot, service: ServiceId) -> Vec<Vec<Arc<Task>>> {
     groups
 }
 
-fn same_networks(a: &Task, b: &Task) -> bool {
-    let ids = |task: &Task| task.networks.iter().map(|place| place.network.id).collect::<Vec<_>>();
-    ids(a) == ids(b)
+/// Whether two tasks of a service ask for the same. Those of one version of its specification have
+/// what was allocated for them besides, and that can differ: between the two the service may have
+/// been rolled back, to a version with other ports. Tasks of no service have no version in common.
+fn alike(a: &Task, b: &Task) -> bool {
+    let (ours, theirs) = (a.networks.iter(), b.networks.iter());
+    a.spec_version == b.spec_version
+        && (!a.service_id.is_nil() || a.spec == b.spec)
+        && a.endpoint == b.endpoint
+        && ours.map(|place| place.network.id).eq(theirs.map(|place| place.network.id))
 }
 
 /// What to write about a scheduler's answer; nothing about a refusal that stands there already.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
-use swarm_core::model::Task;
+use swarm_core::model::{NodeId, Task};
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::Snapshot;
 
@@ -115,6 +115,14 @@ impl Memory {
         let rest = std::iter::once(refused).chain(tasks);
         answer.refused.extend(rest.map(|task| Refused { task: task.id, why: why.clone() }));
         answer
+    }
+
+    /// Whether what is kept for every node is what a view says, after following it there.
+    pub(super) fn check(&mut self, view: &Snapshot) -> Result<(), NodeId> {
+        self.follow(view);
+        let mut seats = 0..self.loads.seats();
+        let wrong = seats.find(|seat| !self.loads.is_right(*seat, view));
+        wrong.map_or(Ok(()), |seat| Err(self.loads.at(seat).node.id))
     }
 
     fn follow(&mut self, view: &Snapshot) {

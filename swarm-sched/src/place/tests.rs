@@ -578,3 +578,22 @@ fn what_was_answered_is_assumed_until_the_next_view_says_otherwise() {
     memory.loads.follow(&view, &after);
     assert_eq!(memory.loads, fresh, "a part of it came true");
 }
+
+/// Tasks of one version differ in their ports when the service was rolled back before they were
+/// allocated (found by simulation, seed 781).
+#[test]
+fn what_was_allocated_for_each_task_counts() {
+    let mut world = World::new();
+    let node = world.node("only", |node| node.spec.availability = Availability::Drain);
+    let service = world.service("web", 3, |_| {});
+    world.settle();
+    let endpoint = Endpoint { ports: vec![port(80, 80, PublishMode::Host)], ..Endpoint::default() };
+    let ported = world.tasks_of(service).into_iter().skip(1).map(|task| {
+        Change::update(Task { endpoint: Some(Arc::new(endpoint.clone())), ..Task::clone(&task) })
+    });
+    world.write(ported.collect());
+    world.edit_node(node, |node| node.spec.availability = Availability::Active);
+    world.settle();
+    let refusal = "no suitable node (host-mode port already in use on 1 node)";
+    assert_eq!(world.errors(service), [refusal]);
+}
