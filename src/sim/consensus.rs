@@ -52,6 +52,8 @@ pub struct Committed {
     pub batch: Arc<Batch>,
     /// The state before it.
     pub before: Snapshot,
+    /// The state after it.
+    pub after: Snapshot,
     /// What it did; an error where the state had moved on, and then nothing was done.
     pub result: Result<Arc<Commit>, CommitError>,
 }
@@ -238,6 +240,7 @@ impl World {
             author: proposal.author,
             batch: proposal.batch.clone(),
             before,
+            after: self.log.state.snapshot(),
             result: commit,
         };
         self.note_commit(&committed);

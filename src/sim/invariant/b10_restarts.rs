@@ -32,7 +32,7 @@ impl Invariant for Restarts {
     }
 
     fn after_step(&mut self, world: &World) -> Result<(), String> {
-        steps(world).iter().try_for_each(|step| self.check(step))
+        steps(world).try_for_each(|step| self.check(&step))
     }
 }
 
@@ -68,7 +68,7 @@ impl Restarts {
 
     fn created(&mut self, step: &Step<'_>, task: &Arc<Task>) -> Result<(), String> {
         let view = &step.entry.before;
-        let place = Place::of(&step.after, task);
+        let place = Place::of(step.after, task);
         let same_run = |old: &&Arc<Task>| old.job_iteration == task.job_iteration;
         let former = place.tasks(view).filter(same_run);
         let Some(former) = former.max_by_key(|old| (old.created_at, old.id)) else {

@@ -57,7 +57,7 @@ impl Jobs {
         for event in &step.commit.events {
             let Some(task) = event.new_task() else { continue };
             let Some(run) = task.job_iteration else { continue };
-            let part = (Place::of(&step.after, task), run);
+            let part = (Place::of(step.after, task), run);
             if task.status.state == TaskState::Complete {
                 self.done.entry(part).or_insert(now);
             }
@@ -67,7 +67,7 @@ impl Jobs {
             }
         }
         let services = grown.into_iter().filter_map(|id| step.after.services.get(id));
-        services.into_iter().try_for_each(|service| Run::of(&step.after, service).bounded())
+        services.into_iter().try_for_each(|service| Run::of(step.after, service).bounded())
     }
 
     fn is_needed(&self, now: Timestamp, part: (Place, Version), task: &Task) -> Result<(), String> {

@@ -18,7 +18,7 @@ impl Invariant for References {
     }
 
     fn after_step(&mut self, world: &World) -> Result<(), String> {
-        steps(world).iter().try_for_each(check)
+        steps(world).try_for_each(|step| check(&step))
     }
 }
 
@@ -46,7 +46,7 @@ fn check(step: &Step<'_>) -> Result<(), String> {
                     return Err(format!("{} is erased while it is {state}", task.name()));
                 }
             }
-            (Some(Object::Secret(secret)), None) => unreferenced(&step.after, secret)?,
+            (Some(Object::Secret(secret)), None) => unreferenced(step.after, secret)?,
             _ => {}
         }
     }

@@ -24,7 +24,7 @@ impl Invariant for Replicas {
     }
 
     fn after_step(&mut self, world: &World) -> Result<(), String> {
-        steps(world).iter().try_for_each(|step| self.check(step))
+        steps(world).try_for_each(|step| self.check(&step))
     }
 }
 
@@ -48,7 +48,7 @@ impl Replicas {
             let Some(service) = step.after.services.get(id) else { continue };
             let Some(now) = bound(service) else { continue };
             let planned = self.bounds.get(&(id, planned)).copied().unwrap_or_default();
-            let (before, after) = (wanted(&step.entry.before, id), wanted(&step.after, id));
+            let (before, after) = (wanted(&step.entry.before, id), wanted(step.after, id));
             if after > before && after > now.max(planned) {
                 return Err(format!(
                     "entry {} leaves {} with {after} tasks that shall run, where {} are allowed",

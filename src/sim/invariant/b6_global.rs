@@ -56,7 +56,7 @@ impl Global {
             if step.entry.author != Author::Planners {
                 continue;
             }
-            let tasks = Place::of(&step.after, task).tasks(&step.after);
+            let tasks = Place::of(step.after, task).tasks(step.after);
             let wanted = tasks.filter(|task| task.is_wanted()).count();
             let allowed = if self.start_first.contains(task.id) { 2 } else { 1 };
             if wanted > allowed {

@@ -52,7 +52,7 @@ impl Invariant for Placement {
                 if changed.is_none_or(|at| world.now().since(*at) > ON_ITS_WAY) {
                     suits(node, task)?;
                 }
-                has_room(&step.after, node, task)?;
+                has_room(step.after, node, task)?;
             }
         }
         let started = self.started.since_last(world);

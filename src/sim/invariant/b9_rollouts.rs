@@ -145,13 +145,13 @@ fn bounded(step: &Step<'_>, service: &Service, began: Option<Timestamp>) -> Resu
         tasks.map(|task| Place::of(view, task)).collect()
     };
     // A slot that was reached already gets new tasks for other reasons too.
-    if reached(&step.after).is_subset(&reached(before)) {
+    if reached(step.after).is_subset(&reached(before)) {
         return Ok(false);
     }
     let state = service.update_status.as_ref().map(|status| status.state);
     let config = config(service);
     let (most, delay) = (config.parallelism, config.delay.duration());
-    let open = in_flight(&step.after, service, began, (delay, step.entry.batch.at)).len();
+    let open = in_flight(step.after, service, began, (delay, step.entry.batch.at)).len();
     if most > 0 && open as u64 > most {
         return Err(format!("has {open} slots in flight, not {most}"));
     }

@@ -24,11 +24,11 @@ impl Invariant for Addresses {
             step.commit.events.iter().for_each(|event| allocated(event, &mut touched));
             let networks = touched.iter().filter_map(|id| step.after.networks.get(*id));
             for network in networks {
-                unique(&step.after, network)?;
+                unique(step.after, network)?;
             }
             let changed = |event: &Event| matches!(event.new, Some(Object::Network(_)));
             if step.commit.events.iter().any(changed) {
-                apart(&step.after)?;
+                apart(step.after)?;
             }
         }
         Ok(())

@@ -26,7 +26,7 @@ impl Invariant for Reuse {
         for step in steps(world) {
             for event in &step.commit.events {
                 match (&event.old, &event.new) {
-                    (Some(Object::Network(gone)), None) => unreferenced(&step.after, gone)?,
+                    (Some(Object::Network(gone)), None) => unreferenced(step.after, gone)?,
                     (Some(Object::Task(old)), Some(Object::Task(new)))
                         if old.networks.is_empty() && !new.networks.is_empty() =>
                     {
@@ -34,13 +34,13 @@ impl Invariant for Reuse {
                             let addresses = place.addresses.iter().filter_map(|addr| ip(addr));
                             for addr in addresses {
                                 let given = (place.network.id, addr);
-                                free(world, &step.after, given, Some(new.id))?;
+                                free(world, step.after, given, Some(new.id))?;
                             }
                         }
                     }
                     (Some(Object::Service(old)), Some(Object::Service(new))) => {
                         for given in fresh(old, new) {
-                            free(world, &step.after, given, None)?;
+                            free(world, step.after, given, None)?;
                         }
                     }
                     _ => {}

@@ -22,10 +22,10 @@ impl Invariant for Ports {
         for step in steps(world) {
             for event in &step.commit.events {
                 match &event.new {
-                    Some(Object::Service(service)) => of_service(&step.after, service)?,
+                    Some(Object::Service(service)) => of_service(step.after, service)?,
                     Some(Object::Task(task)) if task.status.state == TaskState::Assigned => {
                         if let Some(node) = task.node_id {
-                            on_node(&step.after, node)?;
+                            on_node(step.after, node)?;
                         }
                     }
                     _ => {}

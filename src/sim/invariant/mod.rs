@@ -126,20 +126,15 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
 struct Step<'a> {
     entry: &'a Committed,
     commit: &'a Commit,
-    after: Snapshot,
+    after: &'a Snapshot,
 }
 
 /// What was committed in this event and changed something, in order.
-fn steps(world: &World) -> Vec<Step<'_>> {
-    let entries = world.committed();
-    let mut steps = Vec::new();
-    for (number, entry) in entries.iter().enumerate() {
-        let Ok(commit) = &entry.result else { continue };
-        let next = entries.get(number + 1);
-        let after = next.map_or_else(|| world.state(), |next| next.before.clone());
-        steps.push(Step { entry, commit, after });
-    }
-    steps
+fn steps(world: &World) -> impl Iterator<Item = Step<'_>> {
+    world.committed().iter().filter_map(|entry| {
+        let commit = entry.result.as_ref().ok()?;
+        Some(Step { entry, commit, after: &entry.after })
+    })
 }
 
 /// What a task stands for: its slot, or in the global modes its node.
