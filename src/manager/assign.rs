@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use swarm_core::model::{
-    ConfigId, Endpoint, NetworkId, Node, NodeId, PublishMode, SecretId, Service, Task, TaskId,
-    TaskState,
-};
-use swarm_core::network::{Backend, NetworkView, Peer, PublishedPort, ServiceRecord};
+use swarm_core::model::{ConfigId, NetworkId, NodeId, SecretId, Task, TaskId, TaskState};
+use swarm_core::network::NetworkView;
 use swarm_core::protocol::ItemKey;
 use swarm_core::store::{Commit, Object, Snapshot};
+
+use super::common::{Common, Ports, ingress};
 
 /// What a node is to be told, by key. Secrets and configs are named only: their bytes never
 /// change, and they are fetched when they are sent.
@@ -25,15 +24,15 @@ pub struct AssignmentSet {
     /// The networks of those that have not ended.
     pub networks: BTreeMap<NetworkId, Arc<NetworkView>>,
     /// Every published port of the cluster.
-    pub ports: BTreeMap<ItemKey, PublishedPort>,
+    pub ports: Arc<Ports>,
 }
 
 impl AssignmentSet {
     /// What `node` shall have.
     #[must_use]
-    pub fn of(view: &Snapshot, node: NodeId) -> Self {
-        let mut set = Self::default();
-        for task in view.tasks_on(node) {
+    pub fn of(common: &Common, node: NodeId) -> Self {
+        let mut set = Self { ports: common.ports(), ..Self::default() };
+        for task in common.view().tasks_on(node) {
             if task.status.state < TaskState::Assigned {
                 continue;
             }
@@ -49,13 +48,12 @@ impl AssignmentSet {
             for attachment in &task.networks {
                 let id = attachment.network.id;
                 if !set.networks.contains_key(&id)
-                    && let Some(network) = network_view(view, id)
+                    && let Some(network) = common.network(id)
                 {
-                    set.networks.insert(id, Arc::new(network));
+                    set.networks.insert(id, network);
                 }
             }
         }
-        set.ports = published_ports(view);
         set
     }
 
@@ -74,9 +72,11 @@ impl AssignmentSet {
             &before.networks,
             &self.networks,
             |id| ItemKey::Network(*id),
-            |a, b| a == b,
+            |a, b| Arc::ptr_eq(a, b) || a == b,
         );
-        compare(&mut diff, &before.ports, &self.ports, |key| *key, |a, b| a == b);
+        if !Arc::ptr_eq(&before.ports, &self.ports) {
+            compare(&mut diff, &before.ports, &self.ports, |key| *key, |a, b| a == b);
+        }
         diff
     }
 }
@@ -101,96 +101,6 @@ fn same_task(a: &Arc<Task>, b: &Arc<Task>) -> bool {
             && a.networks == b.networks
             && a.endpoint == b.endpoint
             && a.generic_resources == b.generic_resources)
-}
-
-/// A task that answers for its service: it runs, and is meant to go on.
-fn answers(task: &Task) -> bool {
-    task.status.state == TaskState::Running && task.is_wanted()
-}
-
-fn network_view(view: &Snapshot, id: NetworkId) -> Option<NetworkView> {
-    let network = view.networks.get(id)?.clone();
-    let mut peers = BTreeMap::new();
-    let mut services: BTreeMap<_, ServiceRecord> = BTreeMap::new();
-    for task in view.tasks_in(id).filter(|task| task.holds_resources()) {
-        let Some(node) = task.node_id.and_then(|node| view.nodes.get(node)) else { continue };
-        peers.entry(node.id).or_insert_with(|| peer(node));
-        let Some(place) = task.networks.iter().find(|place| place.network.id == id) else {
-            continue;
-        };
-        let record = services.entry(task.service_id).or_insert_with(|| ServiceRecord {
-            service: task.service_id,
-            names: vec![task.annotations.name.clone()],
-            virtual_ip: view.services.get(task.service_id).and_then(|s| virtual_ip(s, id)),
-            backends: Vec::new(),
-        });
-        for alias in &place.aliases {
-            if !record.names.contains(alias) {
-                record.names.push(alias.clone());
-            }
-        }
-        if answers(task) {
-            record.backends.extend(place.addresses.first().map(|address| Backend {
-                task: task.id,
-                node: node.id,
-                address: without_mask(address),
-            }));
-        }
-    }
-    let (peers, services) = (peers.into_values().collect(), services.into_values().collect());
-    Some(NetworkView { network, peers, services })
-}
-
-fn peer(node: &Node) -> Peer {
-    let engine = node.description.as_ref().map(|d| d.engine.engine_id.clone());
-    Peer { node: node.id, addr: node.status.addr.clone(), engine: engine.unwrap_or_default() }
-}
-
-fn virtual_ip(service: &Service, network: NetworkId) -> Option<String> {
-    let endpoint = service.endpoint.as_ref()?;
-    let ip = endpoint.virtual_ips.iter().find(|ip| ip.network_id == network)?;
-    Some(without_mask(&ip.addr))
-}
-
-fn without_mask(cidr: &str) -> String {
-    cidr.split('/').next().unwrap_or_default().to_owned()
-}
-
-/// Every published port with the tasks behind it.
-fn published_ports(view: &Snapshot) -> BTreeMap<ItemKey, PublishedPort> {
-    let mut ports = BTreeMap::new();
-    for service in view.services.iter().filter(|service| !service.pending_delete) {
-        let Some(endpoint) = &service.endpoint else { continue };
-        for port in ingress(endpoint) {
-            let backends =
-                view.tasks_of(service.id).filter(|task| answers(task)).filter_map(|task| {
-                    let at = task.status.endpoints.iter().find(|endpoint| {
-                        endpoint.target_port == port.target_port
-                            && endpoint.protocol == port.protocol
-                    })?;
-                    Some(Backend {
-                        task: task.id,
-                        node: task.node_id?,
-                        address: at.address.clone(),
-                    })
-                });
-            let published = PublishedPort {
-                service: service.id,
-                port: port.published_port,
-                protocol: port.protocol,
-                backends: backends.collect(),
-            };
-            ports.insert(ItemKey::Port(port.published_port, port.protocol), published);
-        }
-    }
-    ports
-}
-
-fn ingress(endpoint: &Endpoint) -> impl Iterator<Item = &swarm_core::model::PortConfig> {
-    endpoint
-        .ports
-        .iter()
-        .filter(|port| port.publish_mode == PublishMode::Ingress && port.published_port != 0)
 }
 
 /// The nodes whose sets a commit may have changed.
@@ -245,7 +155,9 @@ fn ports_of(view: &Snapshot, task: &Task) -> bool {
 mod tests {
     use super::*;
     use swarm_core::id::IdSource;
-    use swarm_core::model::{NetworkAttachment, NetworkRef, PortConfig, TaskEndpoint};
+    use swarm_core::model::{
+        Endpoint, NetworkAttachment, NetworkRef, Node, PortConfig, Service, TaskEndpoint,
+    };
     use swarm_core::store::Object;
 
     struct World {
@@ -254,8 +166,8 @@ mod tests {
     }
 
     impl World {
-        fn view(&self) -> Snapshot {
-            Snapshot::from_objects(Default::default(), self.objects.clone())
+        fn view(&self) -> Common {
+            Common::of(&Snapshot::from_objects(Default::default(), self.objects.clone()))
         }
 
         fn task(&mut self, node: NodeId, service: &Service, network: NetworkId) -> Task {

@@ -3,6 +3,7 @@
 pub mod assign;
 pub mod bootstrap;
 mod builder;
+pub mod common;
 pub mod control;
 mod deploy;
 pub mod dispatcher;

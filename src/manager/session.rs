@@ -22,6 +22,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{debug, info, warn};
 
 use super::assign::{Affected, AssignmentSet, affected};
+use super::common::Common;
 use super::dispatcher::{self, Dispatcher};
 use super::tell::{Draft, Told};
 use crate::error::ApiError;
@@ -46,6 +47,7 @@ pub struct Sessions {
     clock: Arc<dyn Clock>,
     ids: Mutex<IdSource>,
     leading: Mutex<Option<Leading>>,
+    common: Mutex<Arc<Common>>,
     reports: mpsc::Sender<Report>,
     report_queue: tokio::sync::Mutex<mpsc::Receiver<Report>>,
 }
@@ -109,6 +111,7 @@ impl Sessions {
             clock,
             ids: Mutex::new(IdSource::random()),
             leading: Mutex::new(None),
+            common: Mutex::default(),
             reports,
             report_queue: tokio::sync::Mutex::new(queue),
         }
@@ -394,17 +397,18 @@ impl Sessions {
     ) -> Ended {
         let mut told = Told::default();
         loop {
-            let view = self.store.snapshot();
+            let common = self.common();
+            let view = common.view();
             if view.nodes.get(node).is_none() {
                 return Ended::Refused(dispatcher::Refusal::UnknownNode);
             }
-            if let Some(message) = told.settings(&view, self.managers())
+            if let Some(message) = told.settings(view, self.managers())
                 && outbound.send(message).await.is_err()
             {
                 return Ended::Closed;
             }
-            if let Some(draft) = told.assignments(&view, node) {
-                let items = self.items(&view, &draft, node).await;
+            if let Some(draft) = told.assignments(&common, node) {
+                let items = self.items(view, &draft, node).await;
                 if outbound.send(draft.message(items)).await.is_err() {
                     return Ended::Closed;
                 }
@@ -415,6 +419,13 @@ impl Sessions {
                 return Ended::Superseded;
             }
         }
+    }
+
+    /// What all sessions have in common in the latest view.
+    fn common(&self) -> Arc<Common> {
+        let mut common = self.common.lock().unwrap_or_else(PoisonError::into_inner);
+        Common::advance(&mut common, &self.store.snapshot());
+        common.clone()
     }
 
     fn is_current(&self, node: NodeId, session: SessionId) -> bool {

@@ -7,6 +7,7 @@ use swarm_core::protocol::{Assignments, Item, ItemKey, ManagerMessage};
 use swarm_core::store::Snapshot;
 
 use super::assign::AssignmentSet;
+use super::common::Common;
 use super::dispatcher::heartbeat;
 
 /// What one session has told its agent so far. A new session has told nothing, so that it begins
@@ -42,8 +43,8 @@ impl Told {
     }
 
     /// What to send so that the agent has what `node` shall have, if it has not.
-    pub fn assignments(&mut self, view: &Snapshot, node: NodeId) -> Option<Draft<'_>> {
-        let set = AssignmentSet::of(view, node);
+    pub fn assignments(&mut self, common: &Common, node: NodeId) -> Option<Draft<'_>> {
+        let set = AssignmentSet::of(common, node);
         let complete = self.set.is_none();
         let (put, drop) = set.changes_since(&self.set.take().unwrap_or_default());
         let set = &*self.set.insert(set);

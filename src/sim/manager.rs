@@ -2,6 +2,7 @@
 //! a [`Controller`], with virtual time. Its sessions with the nodes are in `sessions`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::control::{Controller, RETRY_AFTER, Retry, SWEEP_EVERY};
@@ -16,6 +17,7 @@ use swarm_core::time::Timestamp;
 use super::consensus::{Author, Replica};
 use super::sessions::Session;
 use super::world::{MANAGER, World};
+use crate::manager::common::Common;
 use crate::manager::dispatcher::{self, Dispatcher, Look};
 
 /// A manager's process.
@@ -41,6 +43,7 @@ pub(super) struct Leading {
     pub(super) dispatcher: Dispatcher,
     pub(super) commits: Watch,
     pub(super) sessions: BTreeMap<NodeId, Session>,
+    pub(super) common: Arc<Common>,
     pub(super) reports: Vec<(NodeId, Vec<(TaskId, TaskStatus)>)>,
     reporting: bool,
     /// When the deadlines are looked at next, by the monotonic clock, and what was planned for then
@@ -118,6 +121,7 @@ impl World {
             dispatcher,
             commits: store.watch(view.version()),
             sessions: BTreeMap::new(),
+            common: Arc::default(),
             reports: Vec::new(),
             reporting: false,
             look_at: now + look.pause,

@@ -14,6 +14,7 @@ use super::link::{Message, StreamId};
 use super::manager::{Leading, Reply};
 use super::world::World;
 use crate::manager::assign::{Affected, affected};
+use crate::manager::common::Common;
 use crate::manager::dispatcher;
 use crate::manager::session::GATHER;
 use crate::manager::tell::{Draft, Told};
@@ -69,6 +70,7 @@ impl World {
         if !leading.sessions.values().any(|session| session.is_due(self.now)) {
             return;
         }
+        Common::advance(&mut leading.common, view);
         let managers = self.managers(view);
         let mut removed = Vec::new();
         for (node, session) in &mut leading.sessions {
@@ -83,7 +85,7 @@ impl World {
             if let Some(message) = session.told.settings(view, managers.clone()) {
                 self.send(session.stream, false, Message::Manager(message));
             }
-            if let Some(draft) = session.told.assignments(view, *node) {
+            if let Some(draft) = session.told.assignments(&leading.common, *node) {
                 let mut items = items(view, &draft);
                 if self.meddle.secrets_for_all {
                     items.extend(
