@@ -10,13 +10,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The program beside this test's own, built if it is not there: `cargo test --test examples`
 /// alone does not build examples.
-fn program(name: &str) -> PathBuf {
+fn program(package: &str, name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it is");
     let profile = test.ancestors().nth(2).expect("tests are in target/PROFILE/deps");
     let path = profile.join("examples").join(name);
     if !path.exists() {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", "swarm", "--example", name]);
+        build.args(["build", "--quiet", "--package", package, "--example", name]);
         build.current_dir(env!("CARGO_MANIFEST_DIR"));
         build.arg("--target-dir").arg(profile.parent().expect("a profile is in a directory"));
         build.args((!cfg!(debug_assertions)).then_some("--release"));
@@ -27,7 +27,13 @@ fn program(name: &str) -> PathBuf {
 
 /// Runs an example to its end and returns what it printed.
 fn run(name: &str) -> String {
-    let mut command = Command::new(program(name));
+    run_with("swarm", name, &[])
+}
+
+/// The same, of one of the packages, with arguments.
+fn run_with(package: &str, name: &str, arguments: &[&str]) -> String {
+    let mut command = Command::new(program(package, name));
+    command.args(arguments);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("the program starts");
     let deadline = Instant::now() + PATIENCE;
     while child.try_wait().expect("the program can be waited for").is_none() {
@@ -93,4 +99,19 @@ fn a_vault_keeps_bytes_out_of_the_cluster() {
 #[test]
 fn a_stack_file_is_deployed_by_library_calls() {
     shows("library_deploy", &["demo_ticker.1.", "demo_once.1.", ": Complete", "all gone"]);
+}
+
+#[test]
+fn strategies_are_compared_in_a_table_and_on_a_page() {
+    let page = std::env::temp_dir().join(format!("strategies-{}.html", std::process::id()));
+    let path = page.to_str().expect("the path is a text");
+    let arguments = ["--quick", "--nodes", "10", "--workload", "losses", "--out", path];
+    let text = run_with("swarm-sched", "compare_strategies", &arguments);
+    let html = std::fs::read_to_string(&page).expect("the page was written");
+    std::fs::remove_file(&page).expect("it can be removed");
+    for strategy in ["spread", "binpack", "random", "least-loaded", "balanced"] {
+        let row = text.lines().any(|line| line.starts_with(strategy));
+        assert!(row && html.contains(&format!("\"{strategy}\"")), "{strategy}:\n{text}");
+    }
+    assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
 }

@@ -9,10 +9,13 @@
 //! | [`allocate`] | their networks, addresses and ports: NEW → PENDING |
 //! | [`place`] | their nodes: PENDING → ASSIGNED |
 //!
-//! What they would do about a specification that is not written yet, [`dry_run()`] says.
+//! What they would do about a specification that is not written yet, [`dry_run()`] says. With the
+//! feature `lab`, `lab` compares placement strategies.
 
 pub mod allocate;
 pub mod dry_run;
+#[cfg(feature = "lab")]
+pub mod lab;
 pub mod orchestrate;
 pub mod place;
 

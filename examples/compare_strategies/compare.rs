@@ -1,0 +1,98 @@
+//! Every placement strategy on the same clusters, an embedder's own among them: a table on standard
+//! output, and one page of plots for a browser.
+//!
+//! `cargo run --release --example compare_strategies -- --help`
+
+// The rules of the crate whose example this is, that time is an argument, are for decisions.
+#![allow(clippy::disallowed_methods)]
+
+use std::error::Error;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Parser;
+use swarm_sched::lab::{Clock, Lab, Progress, Workload, page, table, workload};
+use swarm_sched::place::{Candidate, Strategy};
+
+/// A strategy of one's own: of the nodes that suit, the one whose CPU and memory are left in the
+/// ratio that is nearest to the ratio of what it has, so that neither is stranded; keeps the tasks
+/// of a service apart first.
+struct Balanced;
+
+impl Strategy for Balanced {
+    type Score = (u64, u64);
+
+    fn score(&self, candidate: &Candidate<'_>) -> Self::Score {
+        let load = candidate.load;
+        let wanted = candidate.demand.reservation();
+        let (cpus, memory) = wanted.map_or((0, 0), |it| (it.nano_cpus, it.memory_bytes));
+        let left = |free: i64, wanted: i64, total: i64| {
+            i128::from(free - wanted) * 1_000_000 / i128::from(total.max(1))
+        };
+        let cpus = left(load.free_cpus(), cpus, load.total_cpus());
+        let memory = left(load.free_memory(), memory, load.total_memory());
+        let apart = u64::try_from((cpus - memory).abs()).unwrap_or(u64::MAX);
+        (candidate.tasks_of_service(), apart)
+    }
+}
+
+/// Compares placement strategies on reproducible workloads.
+#[derive(Parser)]
+struct Flags {
+    /// How many nodes each workload has.
+    #[arg(long, default_value_t = 100)]
+    nodes: usize,
+    /// Decisions and all figures of quality are the same for the same seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the page goes.
+    #[arg(long, default_value = "target/compare_strategies.html")]
+    out: PathBuf,
+    /// Fewer nodes, fewer sizes: some seconds.
+    #[arg(long)]
+    quick: bool,
+    /// Only this workload (repeatable): uniform, google, alibaba, bursts, losses, updates, labels.
+    #[arg(long = "workload")]
+    workloads: Vec<String>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let flags = Flags::parse();
+    let nodes = if flags.quick { flags.nodes.min(30) } else { flags.nodes };
+    let all = workload::NAMES.map(str::to_owned).to_vec();
+    let names = if flags.workloads.is_empty() { all } else { flags.workloads };
+    let find = |name: &String| {
+        let known = Workload::named(name, nodes, flags.seed);
+        known.ok_or_else(|| format!("there is no workload {name:?}: {:?}", workload::NAMES))
+    };
+    let workloads = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let sizes: &[usize] = if flags.quick { &[100, 1_000] } else { &[100, 1_000, 10_000, 100_000] };
+
+    let start = Instant::now();
+    let clock: Clock = Arc::new(move || start.elapsed());
+    let lab = Lab::new(clock).with("balanced", || Balanced).growth(sizes);
+    let report = lab.compare(&workloads, flags.seed, show);
+    eprintln!("\r{:60}\rtook {:.1} s", "", start.elapsed().as_secs_f64());
+
+    print!("{}", table::table(&report));
+    let build = if cfg!(debug_assertions) { "debug build: speeds mean nothing" } else { "release" };
+    let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+    let note = format!("{build}, {system}, one thread, wall time of each answer of the scheduler");
+    if let Some(folder) = flags.out.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::write(&flags.out, page::page(&report, &note))?;
+    println!("\nplots: {}", flags.out.display());
+    Ok(())
+}
+
+/// A line that is written over.
+fn show(progress: Progress<'_>) {
+    let Progress { done, of, workload, strategy } = progress;
+    let filled = 20 * done / of;
+    let bar = format!("{}{}", "█".repeat(filled), "░".repeat(20 - filled));
+    eprint!("\r{bar} {done:>3} of {of}  {:30}", format!("{workload}, {strategy}"));
+    let _ = std::io::stderr().flush();
+}

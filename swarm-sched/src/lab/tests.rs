@@ -1,0 +1,145 @@
+//! The comparison itself: that it is the same again for the same seed whatever the clock says, that
+//! its cluster keeps the rules, and that strategies differ as they must.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use swarm_core::model::TaskState;
+
+use super::*;
+use crate::place::Candidate;
+
+/// Puts everything on the node with the least free memory.
+struct Tightest;
+
+impl Strategy for Tightest {
+    type Score = i64;
+
+    fn score(&self, candidate: &Candidate<'_>) -> i64 {
+        candidate.load.free_memory()
+    }
+}
+
+/// A clock that goes by the steps of a generator: no two answers take the same time.
+fn erratic(seed: u64) -> Clock {
+    let state = AtomicU64::new(seed);
+    Arc::new(move || {
+        let step = state.load(Ordering::Relaxed) % 977 + 1;
+        Duration::from_nanos(state.fetch_add(step * seed, Ordering::Relaxed))
+    })
+}
+
+fn workloads(names: &[&str], seed: u64) -> Vec<Workload> {
+    let named = |name: &&str| Workload::named(name, 10, seed).expect("there is such a workload");
+    names.iter().map(named).collect()
+}
+
+fn compare(clock: Clock, names: &[&str], seed: u64) -> Report {
+    let lab = Lab::new(clock).with("tightest", || Tightest).samples(8);
+    lab.compare(&workloads(names, seed), seed, |_| {})
+}
+
+fn quality<'a>(report: &'a Report, workload: &'a str, strategy: &str) -> &'a Quality {
+    let run = report.of(workload).find(|run| run.strategy == strategy);
+    &run.expect("every strategy ran").quality
+}
+
+#[test]
+fn decisions_and_quality_are_those_of_the_seed_whatever_the_clock_says() {
+    let names = ["uniform", "losses"];
+    let still = compare(no_clock(), &names, 1);
+    let measured = compare(erratic(3), &names, 1);
+    assert!(measured.runs.iter().all(|run| run.speed.p99 > 0 && run.speed.per_second > 0.0));
+    for (a, b) in still.runs.iter().zip(&measured.runs) {
+        assert_eq!((&a.quality, &a.samples), (&b.quality, &b.samples), "{}", a.workload);
+        let count = |run: &Run| (run.speed.answers, run.speed.decisions);
+        assert_eq!(count(a), count(b), "{} by {}", a.workload, a.strategy);
+        assert_eq!(a.speed.p99, 0, "without a clock there is nothing to measure");
+    }
+    let other = compare(no_clock(), &["uniform"], 2);
+    assert_ne!(quality(&still, "uniform", "spread"), quality(&other, "uniform", "spread"));
+}
+
+#[test]
+fn every_strategy_is_in_the_table_and_on_the_page() {
+    let lab = Lab::new(erratic(1)).with("tightest", || Tightest).samples(4).growth(&[20, 40]);
+    let mut seen = Vec::new();
+    let report = lab.compare(&workloads(&["updates"], 1), 1, |progress| {
+        seen.push((progress.done, progress.of, progress.workload.to_owned()));
+    });
+    assert_eq!(seen.len(), 15);
+    assert_eq!(seen[0], (0, 15, "updates".to_owned()));
+    assert_eq!(seen[14], (14, 15, "40 nodes".to_owned()));
+    let (text, page) = (table::table(&report), page::page(&report, "a <note>"));
+    for name in ["spread", "binpack", "random", "least-loaded", "tightest"] {
+        let rows = text.lines().filter(|line| line.trim().starts_with(&format!("{name} "))).count();
+        assert_eq!(rows, 3, "one workload, and growth in two ways:\n{text}");
+        assert!(page.contains(&format!("\"strategy\":\"{name}\"")), "{name}");
+    }
+    for foreign in ["http://", "https://", "src=", "@import", "url("] {
+        assert!(!page.contains(foreign), "the page needs something from elsewhere: {foreign}");
+    }
+    assert!(page.contains("a \\u003cnote>") && !page.contains("/*DATA*/"));
+}
+
+#[test]
+fn samples_keep_what_must_hold_of_every_cluster() {
+    let lab = Lab::new(no_clock()).with("tightest", || Tightest).samples(4);
+    for run in lab.compare(&workloads(&["google", "alibaba", "labels"], 5), 5, |_| {}).runs {
+        let name = format!("{} by {}", run.workload, run.strategy);
+        assert!(run.samples.iter().any(|sample| sample.tasks > 10), "{name} is empty");
+        for sample in &run.samples {
+            assert!(sample.filled <= 1.0 + 1e-9 && sample.filled <= sample.asked + 1e-9, "{name}");
+            assert!(sample.volume <= sample.packed, "{name}: a bound is above a packing");
+            assert!(sample.unplaceable <= sample.unplaced, "{name}: a bound is above what was");
+            assert!(sample.unplaced <= sample.tasks && sample.used <= sample.loads.len(), "{name}");
+            let parts = [sample.fragmentation, sample.stranded_cpus, sample.stranded_memory];
+            assert!(parts.iter().all(|part| (0.0..=1.0).contains(part)), "{name}: {parts:?}");
+            // What is placed needs at least its volume, when all of it is placed.
+            assert!(sample.unplaced > 0 || sample.used >= sample.volume, "{name}");
+        }
+    }
+}
+
+#[test]
+fn strategies_differ_as_they_must() {
+    let report = compare(no_clock(), &["uniform", "losses", "updates"], 1);
+    let of = |workload, strategy| quality(&report, workload, strategy);
+    let (spread, binpack) = (of("uniform", "spread"), of("uniform", "binpack"));
+    assert!(spread.task_imbalance < of("uniform", "random").task_imbalance);
+    assert!(spread.load_imbalance < binpack.load_imbalance);
+    assert!(binpack.packing < 1.1 && spread.packing > 1.3, "{binpack:?} {spread:?}");
+    assert!(spread.crowded < 1.0 && binpack.crowded > 10.0, "{binpack:?} {spread:?}");
+    for strategy in &report.strategies {
+        let losses = of("losses", strategy);
+        assert!(losses.moved > 0, "{strategy} lost nodes");
+        assert_eq!(of("uniform", strategy).moved, 0, "{strategy} lost nothing");
+        assert!(of("uniform", strategy).full_at.is_some(), "115 % do not fit, by {strategy}");
+        assert!(of("updates", strategy).moved > 0, "{strategy} rolled out");
+    }
+    for run in report.of("losses") {
+        let lacking = run.samples.iter().filter(|sample| sample.loads.contains(&None)).count();
+        assert!(
+            (3..8).contains(&lacking),
+            "one of ten nodes is lost, returns, and others are lost"
+        );
+    }
+}
+
+#[test]
+fn every_update_is_rolled_out_to_its_end() {
+    let workload = workloads(&["updates"], 1).remove(0);
+    let scheduler = Arc::new(StrategyScheduler::default());
+    let mut world = World::new(&workload, "spread", scheduler, 1);
+    for (at, event) in &workload.events {
+        world.advance(*at);
+        world.play(event);
+    }
+    world.advance(workload.length + Duration::from_secs(600));
+    let view = world.view();
+    let wanted = view.tasks.iter().filter(|task| task.desired_state <= TaskState::Running);
+    let images = wanted.map(|task| &task.spec.container.as_ref().expect("it has one").image);
+    let (new, old): (Vec<_>, Vec<_>) = images.partition(|image| image.ends_with("-next"));
+    assert!(new.len() > 50 && old.is_empty(), "{} new, {} old", new.len(), old.len());
+}
