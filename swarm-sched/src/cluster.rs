@@ -63,6 +63,18 @@ impl Whole {
         self.store.apply(&Batch::new(self.now, changes)).expect("a legal write");
     }
 
+    /// Sets a label of the cluster.
+    pub(crate) fn label(&mut self, label: &str, value: &str) {
+        let known = self.view().cluster().cloned();
+        let mut cluster = match &known {
+            Some(cluster) => Cluster::clone(cluster),
+            None => Cluster { id: self.ids.next(), ..Cluster::default() },
+        };
+        cluster.spec.labels.insert(label.to_owned(), value.to_owned());
+        let change = if known.is_some() { Change::update } else { Change::create };
+        self.write(vec![change(cluster)]);
+    }
+
     pub(crate) fn node(&mut self, name: &str, edit: impl FnOnce(&mut Node)) -> NodeId {
         let mut node = Node { id: self.ids.next(), ..Node::default() };
         node.spec.name = name.to_owned();

@@ -6,6 +6,7 @@ use swarm_core::model::*;
 
 use super::*;
 use crate::cluster::{EPOCH, Whole, image, memory, planners, replicas};
+use crate::place::{PREEMPTION_LABEL, PRIORITY_LABEL};
 use crate::world::{port, template};
 
 fn update(spec: &mut ServiceSpec, parallelism: u64, delay: i64, order: UpdateOrder) {
@@ -180,13 +181,14 @@ struct Wish {
     parallelism: u64,
     delay: i64,
     order: UpdateOrder,
+    priority: i32,
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
     let order = prop_oneof![Just(UpdateOrder::StopFirst), Just(UpdateOrder::StartFirst)];
     let odds = prop::bool::weighted;
-    (0..7_u64, 0..5_i64, odds(0.2), odds(0.3), 0..3_u64, 0..12_i64, order).prop_map(
-        |(replicas, memory, everywhere, label, parallelism, delay, order)| Wish {
+    (0..7_u64, 0..5_i64, odds(0.2), odds(0.3), 0..3_u64, 0..12_i64, order, -1..4).prop_map(
+        |(replicas, memory, everywhere, label, parallelism, delay, order, priority)| Wish {
             replicas,
             memory,
             everywhere,
@@ -194,6 +196,7 @@ fn wish() -> impl Strategy<Value = Wish> {
             parallelism,
             delay,
             order,
+            priority,
         },
     )
 }
@@ -205,6 +208,7 @@ impl Wish {
             false => replicas(spec, self.replicas),
         }
         memory(spec, self.memory);
+        spec.labels.insert(PRIORITY_LABEL.to_owned(), self.priority.to_string());
         update(spec, self.parallelism, self.delay, self.order);
         if self.label {
             template(spec, |task| {
@@ -226,8 +230,10 @@ proptest! {
         services in prop::collection::vec(wish(), 0..4),
         proposal in wish(),
         changed in prop::option::of(0..4_usize),
+        preemption in 0..3_u64,
     ) {
         let mut real = Whole::new();
+        real.label(PREEMPTION_LABEL, &preemption.to_string());
         for (number, (room, ssd, odd)) in nodes.iter().enumerate() {
             real.node(&format!("n{number}"), |node| {
                 node.description.get_or_insert_default().resources.memory_bytes = *room;

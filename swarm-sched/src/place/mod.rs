@@ -20,6 +20,7 @@ mod choose;
 pub mod constraint;
 pub mod explain;
 pub mod filter;
+mod future;
 mod group;
 mod labels;
 mod ladder;

@@ -14,16 +14,19 @@
 //! for the cluster's [`Scheduler`] to say: it is asked about a view without them.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use swarm_core::control::{Ctx, Key, Plan, Planner};
-use swarm_core::model::{GenericResource, Labels, NodeId, Task, TaskId, TaskState, TaskStatus};
+use swarm_core::model::{
+    GenericResource, Labels, NodeId, ServiceId, Task, TaskId, TaskState, TaskStatus,
+};
 use swarm_core::scheduler::{Placed, PlacementView, Placements, Scheduler};
 use swarm_core::store::{Change, Event, Object, Snapshot};
+use swarm_core::time::Timestamp;
 
+use super::future::{Future, is_stopping, stage};
 use super::load::{NodeLoad, Overcommit, occupies};
-use super::loads::Loads;
 use super::planner::{ASSIGNED, PENDING};
 use super::priority;
 use super::scheduler::wishes;
@@ -43,20 +46,20 @@ const NODES_TRIED: usize = 8;
 /// there have stopped.
 pub struct Preempt {
     scheduler: Arc<dyn Scheduler>,
-    overcommit: Overcommit,
+    memory: Mutex<Future>,
 }
 
 impl Preempt {
     /// A planner that asks this scheduler, which must be the one that places tasks.
     #[must_use]
     pub fn new(scheduler: Arc<dyn Scheduler>) -> Self {
-        Self { scheduler, overcommit: Overcommit::default() }
+        Self { scheduler, memory: Mutex::default() }
     }
 
     /// Counts on every node what the scheduler counts.
     #[must_use]
     pub fn overcommit(self, overcommit: Overcommit) -> Self {
-        Self { overcommit, ..self }
+        Self { memory: Mutex::new(Future::new(overcommit)), ..self }
     }
 
     fn ask(&self, view: &Snapshot, tasks: &[Arc<Task>], ctx: &mut Ctx<'_>) -> Placements {
@@ -74,7 +77,7 @@ impl Preempt {
             }
             let mut world = view.clone();
             let unbound = Task { room_from: Vec::new(), ..Task::clone(task) };
-            stage(&mut world, Change::update(unbound.clone()), ctx);
+            stage(&mut world, Change::update(unbound.clone()), ctx.now);
             let answer = self.ask(&world, &[Arc::new(unbound)], ctx);
             if let Some(placed) = answer.placed.into_iter().next() {
                 let status = TaskStatus::new(TaskState::Assigned, ctx.now, ASSIGNED);
@@ -140,9 +143,8 @@ impl Planner for Preempt {
             Key::Node(node) => self.keep_promises(view, *node, ctx, &mut plan),
             Key::Cluster => {
                 let most = limit(view);
-                let waiting = if most > 0 { waiting(view) } else { Vec::new() };
-                if !waiting.is_empty() {
-                    Search::new(self, view, most, ctx).serve(waiting, ctx, &mut plan);
+                if most > 0 && view.tasks_unassigned().any(|task| is_refused(task)) {
+                    Search::new(self, view, most, ctx.now).serve(ctx, &mut plan);
                 }
             }
             _ => {}
@@ -157,85 +159,73 @@ fn limit(view: &Snapshot) -> usize {
     label.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// Whether a task was told to leave its node and is still there.
-fn is_stopping(task: &Task) -> bool {
-    occupies(task) && !task.is_wanted()
+/// Whether others may be stopped for a task. Not for one that waits for its own predecessor to stop,
+/// and not for one that comes after a task which had to leave.
+fn is_refused(task: &Task) -> bool {
+    let runs = matches!(task.desired_state, TaskState::Running | TaskState::Complete);
+    let refused = task.status.state == TaskState::Pending && !task.status.err.is_empty();
+    runs && refused && !task.displaced && !task.is_promised() && !task.service_id.is_nil()
 }
 
-/// The tasks that others may be stopped for, those that ask for the same together, the highest
-/// priority first. Not among them: what waits for its own predecessor to stop, and what would come
-/// after a task that had to leave.
-fn waiting(view: &Snapshot) -> Vec<(i32, Vec<Arc<Task>>)> {
-    let lowest = view.services.iter().map(|service| priority::by_id(view, service.id)).min();
-    let mut groups: Vec<(i32, Vec<Arc<Task>>)> = Vec::new();
-    let tasks = view.tasks_unassigned().filter(|task| {
-        let runs = matches!(task.desired_state, TaskState::Running | TaskState::Complete);
-        let refused = task.status.state == TaskState::Pending && !task.status.err.is_empty();
-        runs && refused && !task.displaced && !task.is_promised() && !task.service_id.is_nil()
-    });
-    for task in tasks {
-        let key = |task: &Task| (task.service_id, task.spec_version);
-        match groups.last_mut().filter(|(_, group)| key(&group[0]) == key(task)) {
-            Some((_, group)) => group.push(task.clone()),
-            None => groups.push((priority::by_id(view, task.service_id), vec![task.clone()])),
-        }
-    }
-    groups.retain(|(priority, _)| Some(*priority) > lowest);
-    groups.sort_by_key(|(priority, group)| (Reverse(*priority), group[0].service_id));
-    for (_, group) in &mut groups {
-        group.sort_by_key(|task| (task.slot, task.id));
-    }
-    groups
-}
-
-fn stage(view: &mut Snapshot, change: Change, ctx: &Ctx<'_>) {
-    let staged = view.stage(change, ctx.now);
-    debug_assert!(staged.is_ok(), "a trial on a copy is legal: {staged:?}");
-}
-
-/// One search for room. The world is as it will be once everything that is stopping has stopped.
+/// One search for room.
 struct Search<'a> {
     planner: &'a Preempt,
-    world: Snapshot,
-    loads: Loads,
+    future: MutexGuard<'a, Future>,
+    priorities: BTreeMap<ServiceId, i32>,
     /// How many more tasks may be told to leave.
     left: usize,
 }
 
 impl<'a> Search<'a> {
-    fn new(planner: &'a Preempt, view: &Snapshot, most: usize, ctx: &Ctx<'_>) -> Self {
-        let (mut world, mut left) = (view.clone(), most);
-        for task in view.tasks.by_service().filter(|task| is_stopping(task)) {
-            stage(&mut world, Change::remove(task.id), ctx);
-            left = left.saturating_sub(usize::from(task.preempted.is_some()));
+    fn new(planner: &'a Preempt, view: &Snapshot, most: usize, now: Timestamp) -> Self {
+        let mut future = planner.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        future.follow(view, now);
+        let left = most.saturating_sub(future.leaving());
+        let services = view.services.iter().map(|service| service.id);
+        let priorities = services.map(|id| (id, priority::by_id(view, id))).collect();
+        Self { planner, future, priorities, left }
+    }
+
+    fn priority(&self, service: ServiceId) -> i32 {
+        self.priorities.get(&service).copied().unwrap_or(0)
+    }
+
+    /// The tasks that others may be stopped for, those that ask for the same together, the highest
+    /// priority first.
+    fn waiting(&self) -> Vec<(i32, Vec<Arc<Task>>)> {
+        let mut groups: Vec<(i32, Vec<Arc<Task>>)> = Vec::new();
+        let key = |task: &Task| (task.service_id, task.spec_version);
+        for task in self.future.world.tasks_unassigned().filter(|task| is_refused(task)) {
+            match groups.last_mut().filter(|(_, group)| key(&group[0]) == key(task)) {
+                Some((_, group)) => group.push(task.clone()),
+                None => groups.push((self.priority(task.service_id), vec![task.clone()])),
+            }
         }
-        let mut loads = Loads::new(planner.overcommit);
-        loads.follow(&Snapshot::default(), &world);
-        Self { planner, world, loads, left }
+        let lowest = self.priorities.values().min();
+        groups.retain(|(priority, _)| Some(priority) > lowest);
+        groups.sort_by_key(|(priority, group)| (Reverse(*priority), group[0].service_id));
+        for (_, group) in &mut groups {
+            group.sort_by_key(|task| (task.slot, task.id));
+        }
+        groups
     }
 
-    fn write(&mut self, change: Change, ctx: &Ctx<'_>) {
-        let before = self.world.clone();
-        stage(&mut self.world, change, ctx);
-        self.loads.follow(&before, &self.world);
-    }
-
-    fn serve(&mut self, waiting: Vec<(i32, Vec<Arc<Task>>)>, ctx: &mut Ctx<'_>, plan: &mut Plan) {
-        for (priority, group) in waiting {
+    fn serve(&mut self, ctx: &mut Ctx<'_>, plan: &mut Plan) {
+        for (priority, group) in self.waiting() {
             if self.left == 0 {
                 return;
             }
             // What fits once everything that is stopping has stopped needs nothing but time.
-            for placed in self.planner.ask(&self.world, &group, ctx).placed {
+            for placed in self.planner.ask(&self.future.world, &group, ctx).placed {
                 if let Some(task) = group.iter().find(|task| task.id == placed.task) {
                     let status = TaskStatus::new(TaskState::Assigned, ctx.now, ASSIGNED);
                     let (node_id, generic_resources) = (Some(placed.node), placed.generic);
                     let task = Task { status, node_id, generic_resources, ..Task::clone(task) };
-                    self.write(Change::update(task), ctx);
+                    self.future.write(Change::update(task), ctx.now);
                 }
             }
             let waits = |task: &&Arc<Task>| {
-                let now = self.world.tasks.get(task.id);
+                let now = self.future.world.tasks.get(task.id);
                 now.is_some_and(|now| now.status.state == TaskState::Pending)
             };
             let refused: Vec<_> = group.iter().filter(waits).cloned().collect();
@@ -259,11 +249,13 @@ impl<'a> Search<'a> {
         priority: i32,
         ctx: &mut Ctx<'_>,
     ) -> Option<(Sacrifice, Placed)> {
-        let (demand, _) = wishes(task, &self.world).ok()?;
+        let (demand, _) = wishes(task, &self.future.world).ok()?;
         let may = |load: &&NodeLoad| {
-            task.node_id.is_none_or(|id| id == load.node.id) && demand.suits(load)
+            task.node_id.is_none_or(|id| id == load.node.id)
+                && load.services().any(|(service, _)| self.priority(service) < priority)
+                && demand.suits(load)
         };
-        let nodes = self.loads.iter().filter(may);
+        let nodes = self.future.loads.iter().filter(may);
         let mut found: Vec<_> = nodes
             .filter_map(|load| {
                 let lower = self.lower(load.node.id, priority);
@@ -276,13 +268,11 @@ impl<'a> Search<'a> {
 
     /// The tasks of a node that matter less.
     fn lower(&self, node: NodeId, priority: i32) -> Vec<Victim> {
-        let tasks = self.world.tasks_on(node);
+        let tasks = self.future.world.tasks_on(node);
         let tasks = tasks.filter(|task| occupies(task) && task.is_wanted() && !task.is_promised());
         let known = tasks.filter(|task| !task.service_id.is_nil());
-        let victims = known.map(|task| {
-            let priority = priority::by_id(&self.world, task.service_id);
-            Victim { task: task.clone(), priority }
-        });
+        let victims = known
+            .map(|task| Victim { task: task.clone(), priority: self.priority(task.service_id) });
         victims.filter(|victim| victim.priority < priority).collect()
     }
 
@@ -317,8 +307,8 @@ impl<'a> Search<'a> {
         node: NodeId,
         ctx: &mut Ctx<'_>,
     ) -> Option<Placed> {
-        let mut world = self.world.clone();
-        leaving.iter().for_each(|id| stage(&mut world, Change::remove(*id), ctx));
+        let mut world = self.future.world.clone();
+        leaving.iter().for_each(|id| stage(&mut world, Change::remove(*id), ctx.now));
         let answer = self.planner.ask(&world, std::slice::from_ref(task), ctx);
         answer.placed.into_iter().find(|placed| placed.node == node)
     }
@@ -335,7 +325,12 @@ impl<'a> Search<'a> {
     ) {
         let Sacrifice { node, victims, .. } = sacrifice;
         self.left -= victims.len();
-        let by = self.world.services.get(task.service_id).map_or("", |service| &service.spec.name);
+        let by = self
+            .future
+            .world
+            .services
+            .get(task.service_id)
+            .map_or("", |service| &service.spec.name);
         let by = if task.slot == 0 { by.to_owned() } else { format!("{by}.{}", task.slot) };
         let why = format!("preempted by {by}, which has the priority {priority}");
         for Victim { task, .. } in &victims {
@@ -344,7 +339,7 @@ impl<'a> Search<'a> {
             let leaving = Task { desired_state, preempted, ..Task::clone(task) };
             plan.because(Key::Task(task.id), why.clone());
             plan.changes.push(Change::update(leaving));
-            self.write(Change::remove(task.id), ctx);
+            self.future.write(Change::remove(task.id), ctx.now);
         }
         let mut promised = Task {
             node_id: Some(node),
@@ -356,6 +351,6 @@ impl<'a> Search<'a> {
         let (number, s) = (victims.len(), if victims.len() == 1 { "" } else { "s" });
         promised.status.err = format!("waiting for {number} task{s} of lower priority to stop");
         plan.changes.push(Change::update(promised.clone()));
-        self.write(Change::update(promised), ctx);
+        self.future.write(Change::update(promised), ctx.now);
     }
 }
