@@ -139,7 +139,7 @@ impl Whole {
     /// Planners and agents, for ten minutes.
     pub(crate) fn run(&mut self) {
         let end = self.now + Duration::from_secs(600);
-        loop {
+        for _ in 0..10_000 {
             self.plan();
             let view = self.view();
             let all: BTreeSet<TaskId> = view.tasks.iter().map(|task| task.id).collect();
@@ -150,10 +150,13 @@ impl Whole {
             }
             match self.controller.next_at().filter(|at| *at <= end) {
                 Some(at) => self.now = at,
-                None => break,
+                None => {
+                    self.now = end;
+                    return;
+                }
             }
         }
-        self.now = end;
+        panic!("the cluster does not come to rest");
     }
 
     /// Where a service's tasks are that shall run.
