@@ -39,6 +39,23 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// First the planners finish what they have to do anyway, so that the report holds what comes of
 /// the proposal alone. Costs what a new leader's first plan costs, and what the proposal itself does.
 ///
+/// ```
+/// # use std::sync::Arc;
+/// # use swarm_core::{control::Ctx, id::IdSource, model::Service, time::Timestamp};
+/// # use swarm_core::store::{Epoch, MemoryStore, Store as _};
+/// # use swarm_sched::place::StrategyScheduler;
+/// let store = MemoryStore::default();
+/// let planners = swarm_sched::default_planners([], Arc::new(StrategyScheduler::default()));
+/// let mut ids = IdSource::seeded(1);
+/// let mut web = Service { id: ids.next(), ..Service::default() };
+/// web.spec.name = "web".to_owned();
+/// let mut ctx = Ctx { now: Timestamp::from_secs(1), ids: &mut ids, epoch: Epoch(1) };
+/// let report = swarm_sched::dry_run(&store.snapshot(), web, &planners, &mut ctx)?;
+/// assert_eq!(report.refused[0].why, "no suitable node", "there are no nodes yet");
+/// assert!(store.snapshot().services.is_empty());
+/// # Ok::<(), swarm_core::store::CommitError>(())
+/// ```
+///
 /// # Errors
 /// As the write of the proposal would fail.
 pub fn dry_run(

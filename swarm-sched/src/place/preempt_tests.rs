@@ -323,6 +323,17 @@ fn sum(view: &Snapshot) -> i64 {
     held.map(|task| i64::from(priority::by_id(view, task.service_id))).sum()
 }
 
+/// The nodes on which more is reserved by what was assigned than there is.
+fn overloaded(view: &Snapshot) -> Vec<NodeId> {
+    let reserved = |node: &Arc<Node>| -> i64 {
+        let tasks = view.tasks_on(node.id).filter(|task| occupies(task) && !task.is_promised());
+        tasks.filter_map(|task| super::load::reservation(task)).map(|it| it.memory_bytes).sum()
+    };
+    let there = |node: &Arc<Node>| node.description.as_ref().unwrap().resources.memory_bytes;
+    let over = view.nodes.iter().filter(|node| reserved(node) > there(node));
+    over.map(|node| node.id).collect()
+}
+
 /// Whether one task that matters less could leave its node for one that waits: then it should have.
 fn is_unjust(view: &Snapshot) -> Option<String> {
     let loads = Loads::of(view);
@@ -371,6 +382,7 @@ impl Planner for Held {
         for change in &plan.changes {
             after.stage(change.clone(), ctx.now).expect("a legal plan");
         }
+        assert_eq!(overloaded(&after), [], "who comes waits until there is room");
         if *key == Key::Cluster {
             let leaving = |view: &Snapshot| {
                 view.tasks.iter().filter(|it| it.preempted.is_some() && occupies(it)).count()
