@@ -4,12 +4,16 @@ pub(crate) mod executor;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Parser;
 use executor::Executor;
 use swarm::core::model::parse_generic_resources;
 use swarm::http::{InitRequest, JoinRequest, ListenSpec, LocalNode as _, LocalState, TlsFiles};
-use swarm::node::{Node, NodeConfig};
+use swarm::node::{Node, NodeConfig, Parts};
+use swarm::sched::orchestrate::Rebalance;
+use swarm::sched::place::StrategyScheduler;
 use tokio_util::sync::CancellationToken;
 
 /// What a node is told on the command line. Without --init and --join it waits, and `docker swarm
@@ -50,6 +54,10 @@ pub(crate) struct Flags {
     /// What services can reserve: KIND=NUMBER, or KIND=NAME for each; repeatable
     #[arg(long, value_name = "KIND=VALUE")]
     generic_resource: Vec<String>,
+    /// Move running tasks to where there is less to do: so many at once, then none for so many
+    /// seconds (see docs/scheduling.md); never by default
+    #[arg(long, value_name = "MOVES/SECONDS", value_parser = moves)]
+    rebalance: Option<(usize, Duration)>,
     /// Become the first manager of a new swarm
     #[arg(long, conflicts_with = "join")]
     init: bool,
@@ -68,7 +76,14 @@ impl Flags {
             Some((name, value)) => (name.to_owned(), value.to_owned()),
             None => (label.clone(), String::new()),
         };
+        let mut parts = Parts::default();
+        if let Some((moves, interval)) = self.rebalance {
+            let scheduler = Arc::new(StrategyScheduler::default());
+            parts.planners.push(Arc::new(Rebalance::new(scheduler.clone(), moves, interval)));
+            parts.scheduler = Some(scheduler);
+        }
         NodeConfig {
+            parts,
             hostname: self.hostname.clone(),
             listen: self.listen,
             advertise: self.advertise.clone(),
@@ -113,6 +128,13 @@ impl Flags {
         }
         Ok(())
     }
+}
+
+fn moves(text: &str) -> Result<(usize, Duration), String> {
+    let wrong = || format!("{text:?} is not MOVES/SECONDS, such as 2/60");
+    let (moves, seconds) = text.split_once('/').ok_or_else(wrong)?;
+    let seconds = seconds.parse().map_err(|_| wrong())?;
+    Ok((moves.parse().map_err(|_| wrong())?, Duration::from_secs(seconds)))
 }
 
 /// How the process ends: what went wrong is said in words, on standard error.

@@ -59,6 +59,10 @@ pub fn draw(seed: u64, size: &Size) -> Script {
     let workers = dice.between(1, size.workers.max(1) as u64) as usize;
     let mut script = Script::new(seed, managers, workers);
     script.heal_at = size.lasts;
+    let mut rebalance = Dice::new(seed, "rebalance");
+    script.rebalance = rebalance.percent(25).then(|| {
+        (rebalance.between(1, 3) as usize, Duration::from_secs(rebalance.between(10, 60)))
+    });
     let platforms = Dice::new(seed, "platforms");
     let strategies = Dice::new(seed, "strategies");
     let mut drawing = Drawing { script, dice, platforms, strategies, lasts: size.lasts };

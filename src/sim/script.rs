@@ -24,6 +24,8 @@ pub struct Script {
     pub heal_at: Duration,
     /// Nodes that stay broken at `heal_at`: never a majority of the managers.
     pub lost: Vec<usize>,
+    /// So many tasks move together at most, and then none for so long, if tasks move at all.
+    pub rebalance: Option<(usize, Duration)>,
 }
 
 /// Something that happens at a time.
@@ -206,7 +208,15 @@ impl Script {
     #[must_use]
     pub fn new(seed: u64, managers: usize, workers: usize) -> Self {
         let heal_at = Duration::ZERO;
-        Self { seed, managers, workers, entries: Vec::new(), heal_at, lost: Vec::new() }
+        Self {
+            seed,
+            managers,
+            workers,
+            entries: Vec::new(),
+            heal_at,
+            lost: Vec::new(),
+            rebalance: None,
+        }
     }
 
     /// All nodes: managers first.

@@ -84,6 +84,7 @@ impl<Play: FnMut(&Script) -> Option<Violation>> Search<Play> {
 
     fn fewer_nodes(&mut self) {
         self.takes(Script { lost: Vec::new(), ..self.best.clone() });
+        self.takes(Script { rebalance: None, ..self.best.clone() });
         for node in (0..self.best.nodes()).rev() {
             if node > 0 {
                 self.takes(without(&self.best, node));

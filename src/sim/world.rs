@@ -11,6 +11,7 @@ use swarm_core::id::IdSource;
 use swarm_core::model::{NodeId, TaskId};
 use swarm_core::store::{Snapshot, Store as _};
 use swarm_core::time::Timestamp;
+use swarm_sched::orchestrate::Rebalance;
 
 use super::client::Call;
 use super::consensus::{Committed, Log, Replica};
@@ -80,7 +81,11 @@ impl World {
     pub fn new(script: Script) -> Self {
         let driver = Arc::new(swarm_net::MemoryNetwork::default());
         let scheduler = Arc::<swarm_sched::place::StrategyScheduler>::default();
-        let planners = swarm_sched::default_planners([driver as _], scheduler.clone());
+        let mut planners = swarm_sched::default_planners([driver as _], scheduler.clone());
+        if let Some((moves, interval)) = script.rebalance {
+            let scheduler = scheduler.clone();
+            planners.push(Arc::new(Rebalance::new(scheduler, moves, interval)));
+        }
         let mut invariants = invariant::all();
         invariants.push(Box::new(invariant::b8_memory::Memory::of(scheduler)));
         Self::with(script, planners, invariants)

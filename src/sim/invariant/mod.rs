@@ -10,6 +10,7 @@ mod a7_epochs;
 mod b10_restarts;
 mod b11_records;
 mod b12_jobs;
+mod b13_moves;
 mod b1_states;
 mod b2_reporters;
 mod b3_references;
@@ -110,6 +111,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<b10_restarts::Restarts>::default(),
         Box::<b11_records::Records>::default(),
         Box::<b12_jobs::Jobs>::default(),
+        Box::<b13_moves::Moves>::default(),
         Box::new(c1_addresses::Addresses),
         Box::new(c2_free::Free),
         Box::new(c3_reuse::Reuse),
@@ -186,7 +188,7 @@ impl StartFirst {
                     self.specs.insert((service.id, service.version));
                 }
                 (None, Some(Object::Task(task)))
-                    if task.rollout.is_some()
+                    if (task.rollout.is_some() || task.relieves.is_some())
                         && task.desired_state == TaskState::Running
                         && self.specs.contains(&(task.service_id, task.spec_version)) =>
                 {

@@ -20,7 +20,7 @@
 //! ```
 //!
 //! Before the first time stand `managers N` and `workers N` (1 each unless said), `seed N` (1),
-//! `heal TIME` (when the last entry is over) and `lost NODE…`. Nodes are called `manager1` and
+//! `heal TIME` (when the last entry is over), `lost NODE…` and `rebalance MOVES/TIME`. Nodes are called `manager1` and
 //! `worker1`. A time begins each other line. `expect` must be true then, `always` from then on
 //! `for` a while. `docker stack deploy` stands for a new specification of the whole service, with
 //! the flags of `docker service create`. What an image does is in its name: see
@@ -97,6 +97,9 @@ impl fmt::Display for Script {
             let names: Vec<String> = self.lost.iter().map(|node| self.name_of(*node)).collect();
             writeln!(f, "lost {}", names.join(" "))?;
         }
+        if let Some((moves, interval)) = self.rebalance {
+            writeln!(f, "rebalance {moves}/{}", duration_text(interval))?;
+        }
         for Entry { at, action } in &self.entries {
             let action = self.describe(action);
             writeln!(f, "{:>5}  {action}", duration_text(*at))?;
@@ -169,6 +172,10 @@ fn read_line(
         ["workers", count] => script.workers = number(count)?,
         ["seed", seed] => script.seed = number(seed)?,
         ["heal", at] => *heal_at = Some(duration(at)?),
+        ["rebalance", rate] => {
+            let (moves, interval) = rate.split_once('/').ok_or("MOVES/TIME is expected")?;
+            script.rebalance = Some((number(moves)?, duration(interval)?));
+        }
         ["lost", names @ ..] => {
             let lost = names.iter().map(|name| nodes.number(name));
             script.lost = lost.collect::<Result<_, _>>()?;

@@ -134,6 +134,9 @@ crate::object! {
         /// The roll-out that made it, named by the `started_at` of the service's update status;
         /// absent for a task that was made in any other way. (Ours.)
         rollout: Option<Timestamp> = "RollOut" omit,
+        /// The task in the same slot that it was made to take over from, on another node: not because
+        /// that is out of date or has ended, but to spread the service more evenly. (Ours.)
+        relieves: Option<TaskId> = "Relieves" omit,
         /// Why it may not stay on its node, although it runs: it is stopped, and the store records
         /// its end as a rejection with this text. (Ours: Swarm rejects first and stops afterwards,
         /// and until then takes what still runs for ended.)

@@ -9,6 +9,7 @@
 //! | [`Jobs`] | the same for tasks that are to complete, in as many runs as asked for |
 //! | [`Update`] | which tasks a changed specification replaces next |
 //! | [`Reap`] | what can be erased |
+//! | [`Rebalance`], on request | what moves to where there is less to do |
 //!
 //! A task is never changed into another one: it is told to stop, and a new one is made. Planners
 //! tell tasks what to do with [`Change::Desire`](swarm_core::store::Change::Desire) alone, which
@@ -20,6 +21,7 @@ mod global;
 mod jobs;
 mod orphans;
 mod reap;
+mod rebalance;
 mod replicated;
 mod restart;
 mod slots;
@@ -40,6 +42,7 @@ pub use global::Global;
 pub use jobs::Jobs;
 pub use orphans::Orphans;
 pub use reap::Reap;
+pub use rebalance::{REBALANCE_LABEL, Rebalance};
 pub use replicated::Replicated;
 pub use update::Update;
 
@@ -75,7 +78,8 @@ pub fn is_up_to_date(view: &Snapshot, task: &Task) -> bool {
 fn task_matters(event: &Event) -> bool {
     let (Some(old), Some(new)) = (event.old_task(), event.new_task()) else { return true };
     let moved = old.status.state != new.status.state;
-    let took_over = new.status.state == TaskState::Running && new.rollout.is_some();
+    let takes_over = new.rollout.is_some() || new.relieves.is_some();
+    let took_over = new.status.state == TaskState::Running && takes_over;
     Arc::ptr_eq(old, new)
         || old.desired_state != new.desired_state
         || old.eviction != new.eviction

@@ -260,14 +260,18 @@ impl<'a> Repair<'a> {
     }
 
     /// Of several sound tasks in one place: the up-to-date one alone once it runs; until then
-    /// also the one that it will take over from.
+    /// also the one that it will take over from. One that is to relieve another up-to-date one may
+    /// prepare for that.
     fn leave_one(&mut self, sound: &mut Vec<&Arc<Task>>, plan: &mut Plan) {
         let (clean, dirty): (Vec<&Arc<Task>>, Vec<_>) =
             sound.iter().copied().partition(|task| self.clean.is_clean(task));
-        let clean = clean.into_iter().max_by_key(|task| rank(task));
-        let takes_over = clean.is_some_and(|task| task.status.state == TaskState::Running);
+        let best = clean.iter().copied().max_by_key(|task| rank(task));
+        let relief = clean
+            .into_iter()
+            .find(|task| task.relieves.is_some() && task.relieves == best.map(|best| best.id));
+        let takes_over = best.is_some_and(|task| task.status.state == TaskState::Running);
         let dirty = dirty.into_iter().filter(|_| !takes_over).max_by_key(|task| rank(task));
-        let kept = [clean, dirty].map(|task| task.map(|task| task.id));
+        let kept = [best, relief, dirty].map(|task| task.map(|task| task.id));
         sound.retain(|task| {
             let keep = kept.contains(&Some(task.id));
             if !keep {

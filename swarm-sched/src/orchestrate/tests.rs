@@ -5,6 +5,7 @@ mod global;
 mod jobs;
 mod nodes;
 mod random;
+mod rebalance;
 mod replicated;
 mod restart;
 mod rollback;

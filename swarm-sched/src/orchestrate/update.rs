@@ -234,7 +234,8 @@ impl<'a> Survey<'a> {
         if made.is_none() && stands && slot.wanted().count() > 1 {
             let (heirs, others): (Vec<&Arc<Task>>, Vec<_>) =
                 slot.wanted().partition(|task| clean.is_clean(task));
-            made = heirs.first().copied();
+            // Without others one relieves its like, which is no roll-out.
+            made = heirs.first().copied().filter(|_| !others.is_empty());
             self.begun.extend(made.map(|heir| (heir, others)));
         }
         if let Some(task) = made {

@@ -35,6 +35,7 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     ids: IdSource,
     epoch: u64,
+    planners: Vec<Arc<dyn Planner>>,
     controller: Controller,
     watch: Watch,
     behave: Box<dyn Fn(&Task) -> Behaviour>,
@@ -50,13 +51,19 @@ fn planners() -> Vec<Arc<dyn Planner>> {
 
 impl World {
     pub(super) fn new(nodes: usize) -> Self {
+        Self::with(nodes, planners())
+    }
+
+    /// A cluster with planners of the test's choice.
+    pub(super) fn with(nodes: usize, planners: Vec<Arc<dyn Planner>>) -> Self {
         let store = MemoryStore::default();
-        let (controller, watch) = Self::lead(&store, 1);
+        let (controller, watch) = Self::lead(&planners, &store, 1);
         let mut world = Self {
             store,
             now: Timestamp::from_secs(1_000_000),
             ids: IdSource::seeded(1),
             epoch: 1,
+            planners,
             controller,
             watch,
             behave: Box::new(|_| Behaviour::Runs),
@@ -68,10 +75,10 @@ impl World {
         world
     }
 
-    fn lead(store: &MemoryStore, epoch: u64) -> (Controller, Watch) {
+    fn lead(planners: &[Arc<dyn Planner>], store: &MemoryStore, epoch: u64) -> (Controller, Watch) {
         let view = store.snapshot();
         let watch = store.watch(view.version());
-        (Controller::new(planners(), Epoch(epoch), &view), watch)
+        (Controller::new(planners.to_vec(), Epoch(epoch), &view), watch)
     }
 
     /// Another manager takes over, knowing only what the store's JSON says.
@@ -83,7 +90,7 @@ impl World {
         });
         self.store = MemoryStore::new(Snapshot::from_objects(view.version(), objects));
         self.epoch += 1;
-        (self.controller, self.watch) = Self::lead(&self.store, self.epoch);
+        (self.controller, self.watch) = Self::lead(&self.planners, &self.store, self.epoch);
     }
 
     pub(super) fn behaves(&mut self, behave: impl Fn(&Task) -> Behaviour + 'static) {

@@ -1,0 +1,60 @@
+//! B13: as many tasks at most as was asked for begin to move together, and none in the time after. At
+//! rest nothing moves: what is even stays where it is.
+
+use std::time::Duration;
+
+use swarm_core::model::TaskState;
+use swarm_core::time::Timestamp;
+
+use super::{Invariant, steps};
+use crate::sim::World;
+
+/// At rest, this is how long nothing has moved.
+const STILL: Duration = Duration::from_secs(240);
+
+#[derive(Default)]
+pub(super) struct Moves {
+    /// When the last ones began, by the leader's clock and by the world's.
+    last: Option<(Timestamp, Timestamp)>,
+}
+
+impl Invariant for Moves {
+    fn name(&self) -> &'static str {
+        "B13"
+    }
+
+    fn after_step(&mut self, world: &World) -> Result<(), String> {
+        for step in steps(world) {
+            let begun = step.commit.events.iter().filter(|event| event.old.is_none());
+            let begun = begun.filter_map(|event| event.new_task());
+            let begun: Vec<_> = begun.filter(|task| task.relieves.is_some()).collect();
+            let Some(first) = begun.first() else { continue };
+            let Some((moves, interval)) = world.script().rebalance else {
+                return Err(format!("{} is moved, unasked", first.name()));
+            };
+            if begun.len() > moves {
+                return Err(format!("{} tasks are moved together", begun.len()));
+            }
+            // The clock of another leader may differ. What stands in the store counts.
+            let soon = self.last.is_some_and(|(last, _)| {
+                last <= first.created_at && first.created_at.since(last) < interval
+            });
+            if soon {
+                return Err(format!("{} is moved soon after the last", first.name()));
+            }
+            self.last = Some((first.created_at, world.now()));
+        }
+        Ok(())
+    }
+
+    fn at_rest(&mut self, world: &World) -> Result<(), String> {
+        let state = world.state();
+        // What fails again and again is placed again and again: there the others may follow.
+        let restless = state.tasks.iter().any(|task| {
+            let ended = task.ended_at.is_some_and(|at| world.now().since(at) < STILL * 2);
+            ended && matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
+        });
+        let moved = self.last.is_some_and(|(_, at)| world.now().since(at) < STILL);
+        if moved && !restless { Err("tasks still move".to_owned()) } else { Ok(()) }
+    }
+}
