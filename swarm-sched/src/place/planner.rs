@@ -178,9 +178,9 @@ fn groups(view: &Snapshot, service: ServiceId) -> Vec<Vec<Arc<Task>>> {
         }
     }
     for tasks in &mut groups {
-        tasks.sort_by_key(|task| (task.slot, task.id));
+        tasks.sort_by_key(|task| (task.slot, task.node_id, task.id));
     }
-    groups.sort_by_key(|tasks| (tasks[0].spec_version, tasks[0].id));
+    groups.sort_by_key(|tasks| (tasks[0].spec_version, tasks[0].slot, tasks[0].id));
     groups
 }
 

@@ -193,19 +193,16 @@ impl<'a> Search<'a> {
     /// The tasks that others may be stopped for, those that ask for the same together, the highest
     /// priority first.
     fn waiting(&self) -> Vec<(i32, Vec<Arc<Task>>)> {
-        let mut groups: Vec<(i32, Vec<Arc<Task>>)> = Vec::new();
-        let key = |task: &Task| (task.service_id, task.spec_version);
+        let mut groups: BTreeMap<_, Vec<Arc<Task>>> = BTreeMap::new();
         for task in self.future.world.tasks_unassigned().filter(|task| is_refused(task)) {
-            match groups.last_mut().filter(|(_, group)| key(&group[0]) == key(task)) {
-                Some((_, group)) => group.push(task.clone()),
-                None => groups.push((self.priority(task.service_id), vec![task.clone()])),
-            }
+            groups.entry((task.service_id, task.spec_version)).or_default().push(task.clone());
         }
         let lowest = self.priorities.values().min();
-        groups.retain(|(priority, _)| Some(priority) > lowest);
-        groups.sort_by_key(|(priority, group)| (Reverse(*priority), group[0].service_id));
+        let groups = groups.into_iter().map(|((id, _), group)| (self.priority(id), group));
+        let mut groups: Vec<_> = groups.filter(|(priority, _)| Some(priority) > lowest).collect();
+        groups.sort_by_key(|(priority, _)| Reverse(*priority));
         for (_, group) in &mut groups {
-            group.sort_by_key(|task| (task.slot, task.id));
+            group.sort_by_key(|task| (task.slot, task.node_id, task.id));
         }
         groups
     }
