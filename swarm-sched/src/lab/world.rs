@@ -16,6 +16,7 @@ use swarm_core::store::{
 };
 use swarm_core::time::Timestamp;
 
+use super::dice::Dice;
 use super::workload::{Event, Workload};
 use crate::default_planners;
 use crate::place::STRATEGY_LABEL;
@@ -28,6 +29,8 @@ pub(super) struct World {
     watch: Watch,
     controller: Controller,
     ids: IdSource,
+    /// For the services' ids, so that no draw of a planner moves them.
+    dice: Dice,
     now: Timestamp,
     nodes: Vec<NodeId>,
     /// Those that were deployed, by name.
@@ -45,8 +48,8 @@ impl World {
         scheduler: Arc<dyn Scheduler>,
         seed: u64,
     ) -> Self {
-        let mut ids = IdSource::seeded(seed);
-        let mut cluster = Cluster { id: ids.next(), ..Cluster::default() };
+        let (ids, mut dice) = (IdSource::seeded(seed), Dice::new(seed, "services"));
+        let mut cluster = Cluster { id: dice.id(), ..Cluster::default() };
         cluster.spec.labels.insert(STRATEGY_LABEL.to_owned(), strategy.to_owned());
         // Tasks that have ended are of no interest here.
         cluster.spec.orchestration.task_history_retention_limit = Some(0);
@@ -59,7 +62,7 @@ impl World {
         let controller = Controller::new(default_planners([], scheduler), Epoch(1), &view);
         let nodes = workload.nodes.iter().map(|node| node.id).collect();
         let (services, homes) = (BTreeMap::new(), BTreeMap::new());
-        Self { store, watch, controller, ids, now: START, nodes, services, homes, moved: 0 }
+        Self { store, watch, controller, ids, dice, now: START, nodes, services, homes, moved: 0 }
     }
 
     pub(super) fn view(&self) -> Snapshot {
@@ -76,7 +79,7 @@ impl World {
         match event {
             Event::Deploy(spec) => {
                 let service =
-                    Service { id: self.ids.next(), spec: (**spec).clone(), ..Service::default() };
+                    Service { id: self.dice.id(), spec: (**spec).clone(), ..Service::default() };
                 self.services.insert(service.spec.name.clone(), service.id);
                 self.write(vec![Change::create(service)]);
             }

@@ -7,7 +7,7 @@ const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeA
 
 // Okabe and Ito's palette, told apart with every kind of colour blindness; dashes help as well.
 const COLOURS = ["#0072b2", "#d55e00", "#7a8288", "#cc79a7", "#009e73", "#b8860b", "#56b4e9", "#8c510a"];
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "", "5 2", "1 2", "8 2 1 2"];
+const DASHES = ["", "7 4", "2 3", "9 3 2 3", "15 5", "4 4", "1 3", "8 2 1 2"];
 const colour = (strategy) => COLOURS[report.strategies.indexOf(strategy) % COLOURS.length];
 const dash = (strategy) => DASHES[report.strategies.indexOf(strategy) % DASHES.length];
 
@@ -55,7 +55,8 @@ function powers(low, high) {
 }
 
 // A frame with axes: returns the SVG's inside and the two scales.
-function frame({ width, height = 260, left = 58, x, y, logX = false, logY = false, xTicks, yTicks, xText, yText, xTitle, yTitle }) {
+function frame({ width, height = 260, x, y, logX = false, logY = false, xTicks, yTicks, xText, yText, xTitle, yTitle }) {
+  const left = yTitle ? 76 : 58;
   const right = 22, top = 14, bottom = 42;
   const toLog = (value) => Math.log10(value);
   const scale = ([low, high], from, to, log) => (value) => {
@@ -84,7 +85,8 @@ const innerWidthOf = (figure) => Math.max(260, Math.floor(figure.clientWidth - 3
 
 // The name of a guide, beside the point of it that its text says (a part of its length).
 function note(f, line, xs) {
-  const at = Math.round(line.where * (xs.length - 1)), end = line.where > 0.5;
+  const at = Math.round(line.where * (xs.length - 1)), end = !line.below;
+  if (f.sy(0) - f.sy(Math.max(...line.values)) < 30) return "";
   return `<text class="note" x="${f.sx(xs[at]) + (end ? -6 : 6)}" y="${f.sy(line.values[at]) + (line.below ? 15 : -6)}" text-anchor="${end ? "end" : "start"}">${line.name}</text>`;
 }
 
@@ -101,7 +103,8 @@ function curves(id, caption, lines, options) {
     yTicks: options.logY ? powers(options.low, high) : ticks(0, high, 5),
     xText: options.xText, yText: options.yText, xTitle: options.xTitle, yTitle: options.yTitle,
   });
-  for (const line of lines) {
+  // Dashed lines over full ones: where they are one, both are seen.
+  for (const line of [...lines].sort((a, b) => !!a.dash - !!b.dash)) {
     const points = line.values.map((value, at) => `${f.sx(xs[at]).toFixed(1)},${f.sy(value).toFixed(1)}`).join(" ");
     f.svg += line.guide
       ? `<polyline class="guide" fill="none" points="${points}"/>`
@@ -156,11 +159,11 @@ function summary(runs) {
   let html = `<thead><tr><th></th>${heads}<th class="bound">offline bound</th></tr></thead><tbody>`;
   for (const [name, about, value, show, better, bound] of ROWS) {
     if (!value) { html += `<tr class="group"><th colspan="${runs.length + 2}">${name}</th></tr>`; continue; }
-    const values = runs.map(value), finite = values.filter(Number.isFinite);
+    const values = runs.map(value);
     const ranks = values.map((v) => (better < 0 ? v : -v));
     const [low, high] = [Math.min(...ranks), Math.max(...ranks.filter(Number.isFinite))];
     const cells = values.map((v, at) => {
-      const differs = finite.length < values.length || Math.max(...finite) > Math.min(...finite);
+      const differs = new Set(values).size > 1;
       const span = high - low;
       const good = !differs ? 0 : ranks[at] === low ? 1 : Number.isFinite(span) && span > 0 ? (high - ranks[at]) / span : 0;
       const shade = good > 0 ? ` style="background:hsl(var(--good), var(--good-light), ${(good * good * 0.85).toFixed(2)})"` : "";
@@ -286,7 +289,7 @@ function show(name) {
   element("packingtext").textContent =
     "Left: the nodes in use. No packing can be below the volume bound, and best fit offline, which knows all tasks beforehand, is a packing that could be made: the nearer a line is to them, the more nodes could be switched off. Right: how much of the scarcer resource is reserved, against what is asked for.";
   curves("used", "Nodes in use",
-    [guide("best fit offline", series.packed, 0.42), guide("volume bound", series.volume, 0.58, true), ...lines((s) => s.used)],
+    [guide("best fit offline", series.packed, 0.42), guide("volume bound", series.volume, 0.55, true), ...lines((s) => s.used)],
     { ...over, yText: count, yTitle: "nodes" });
   curves("filled", "Cluster filled", [guide("asked for", series.asked, 0.99), ...lines((s) => s.filled)],
     { ...over, yText: (n) => `${Math.round(100 * n)} %`, tipText: percent, least: 1 });
