@@ -136,7 +136,8 @@ impl Cluster {
             let step = self.controller.step(&view, self.now, &mut self.ids);
             drop(view);
             if let Some(batch) = step.batch {
-                self.store.apply(&batch).expect("a plan can be committed");
+                let version = self.store.apply_owned(batch).expect("a plan can be committed");
+                self.controller.committed(version);
                 commits += 1;
             } else if self.controller.next_at().is_none_or(|at| at > self.now) {
                 return commits;
@@ -250,23 +251,26 @@ fn decide(nodes: usize, services: usize, replicas: u64) {
         let answer = scheduler.place(&asked, &mut ctx);
         decided += clock() - started;
         assert!(answer.refused.is_empty(), "there is room for everything");
-        for placed in answer.placed {
+        let assigned = answer.placed.into_iter().map(|placed| {
             let mut task = Task::clone(view.tasks.of(owner.id, placed.task).expect("it is there"));
             task.node_id = Some(placed.node);
             task.status = TaskStatus::new(TaskState::Assigned, START, "assigned");
-            let change = Change::update(task);
-            let started = clock();
-            view.stage(change.clone(), START).expect("the change is legal");
-            staged += clock() - started;
-            changes.push(change);
-        }
+            Change::update(task)
+        });
+        let assigned: Vec<_> = assigned.collect();
+        let started = clock();
+        let shown = view.stage_all(assigned.iter().cloned(), START);
+        staged += clock() - started;
+        assert!(shown.iter().all(Result::is_ok), "the changes are legal");
+        changes.extend(assigned);
     }
-    drop(view);
+    drop((view, scheduler));
     let tasks = changes.len();
     let batches: Vec<_> = changes.chunks(2_000).map(|it| Batch::new(START, it.to_vec())).collect();
+    drop(changes);
     let started = clock();
-    for batch in &batches {
-        cluster.store.apply(batch).expect("the changes are legal");
+    for batch in batches {
+        cluster.store.apply_owned(batch).expect("the changes are legal");
     }
     let written = clock() - started;
     for (name, time) in [("decide", decided), ("stage", staged), ("write", written)] {

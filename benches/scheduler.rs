@@ -104,7 +104,7 @@ fn settle(start: Snapshot) -> Snapshot {
     loop {
         let step = controller.step(&view, NOW, &mut ids);
         let Some(batch) = step.batch else { break };
-        store.apply(&batch).expect("a plan can be committed");
+        controller.committed(store.apply_owned(batch).expect("a plan can be committed"));
         while let Ok(Some(commit)) = watch.try_next() {
             controller.observe(&commit);
         }

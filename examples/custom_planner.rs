@@ -76,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             let step = controller.step(&store.snapshot(), now, &mut ids);
             if let Some(batch) = step.batch {
-                store.apply(&batch)?;
+                controller.committed(store.apply_owned(batch)?);
                 continue;
             }
             let (seconds, tasks) = (now.since(Timestamp::ZERO).as_secs(), store.snapshot());

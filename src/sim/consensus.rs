@@ -265,6 +265,7 @@ impl World {
             return self.schedule(Duration::ZERO, Event::Client);
         }
         if self.hosts[host].manager.as_ref().is_some_and(|manager| manager.life == life) {
+            let result = result.map(|()| self.log.state.snapshot().version());
             self.manager_learns(host, decided_in, &batch, reply, result);
         }
     }

@@ -198,7 +198,7 @@ impl World {
         decided_in: Epoch,
         batch: &Batch,
         reply: Reply,
-        result: Result<(), CommitError>,
+        result: Result<Version, CommitError>,
     ) {
         let Some(manager) = &mut self.hosts[index].manager else { return };
         let store = manager.replica.store.clone();
@@ -218,14 +218,17 @@ impl World {
         leading: &mut Leading,
         batch: &Batch,
         reply: Reply,
-        result: Result<(), CommitError>,
+        result: Result<Version, CommitError>,
         view: &Snapshot,
     ) {
         match reply {
             Reply::Plan => {
                 leading.planning = false;
-                let Err(error) = result else { return };
-                leading.controller.rejected(batch, view);
+                let error = match result {
+                    Ok(version) => return leading.controller.committed(version),
+                    Err(error) => error,
+                };
+                leading.controller.rejected(&error);
                 let at_once = Retry::after(&error) == Retry::AtOnce;
                 let pause = if at_once { Duration::ZERO } else { RETRY_AFTER };
                 leading.plan_after = self.now + pause;
@@ -237,7 +240,7 @@ impl World {
             }
             Reply::Reports => leading.reporting = false,
             Reply::Opened(node, session, hello) => match result {
-                Ok(()) => self.welcome(leading, node, session, view),
+                Ok(_) => self.welcome(leading, node, session, view),
                 Err(CommitError::Conflict { .. }) => {
                     self.describe(index, leading, node, session, hello, view);
                 }

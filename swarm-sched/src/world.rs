@@ -62,7 +62,8 @@ impl World {
                 assert!(stalled, "a second plan on its own result must be empty: {step:?}");
             }
             if let Some(batch) = step.batch {
-                self.store.apply(&batch).expect("a plan can be committed");
+                let version = self.store.apply(&batch).expect("a plan can be committed");
+                self.controller.committed(version);
             }
         }
         panic!("the plans never come to an end");

@@ -1,15 +1,18 @@
 //! Pure: which planner looks at which key next, and what one commit will hold.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Ctx, Key, Plan, Planner, Reason};
 use crate::id::{IdMap, IdSource};
-use crate::store::{Batch, Change, Commit, Epoch, Event, ObjectRef, Snapshot};
+use crate::model::Version;
+use crate::store::{Batch, Change, Commit, CommitError, Epoch, Event, ObjectRef, Snapshot};
 use crate::time::Timestamp;
 
-/// Changes in one commit beyond which the rest waits for the next one, so that a raft entry
-/// stays of a modest size. A single plan may exceed it; plans are never split.
+/// Objects in one commit beyond which the rest waits for the next one, so that a raft entry
+/// stays of a modest size. A single plan may exceed it; plans are never split. What is about objects
+/// that are in it already goes in: a task that is made in one commit is allocated and placed there.
 const CHANGES_PER_COMMIT: usize = 2_000;
 
 /// What one step decided.
@@ -36,6 +39,13 @@ pub struct Controller {
     /// When to look at a key again, for each planner and key one time at most.
     timers: BTreeSet<(Timestamp, usize, Key)>,
     timer_of: BTreeMap<(usize, Key), Timestamp>,
+    /// For each planner, what the last step touched, and whether that has to be looked at again once
+    /// the step is committed. If it is not, all of it has to.
+    touched: Vec<Vec<(Key, bool)>>,
+    /// The commit that holds the last step, if that is known.
+    own: Option<Version>,
+    /// Objects that one commit may have: fewer than usual once one was too large.
+    room: usize,
     epoch: Epoch,
 }
 
@@ -43,9 +53,16 @@ impl Controller {
     /// A controller for one leadership epoch, with everything dirty.
     #[must_use]
     pub fn new(planners: Vec<Arc<dyn Planner>>, epoch: Epoch, view: &Snapshot) -> Self {
-        let dirty = vec![BTreeSet::new(); planners.len()];
-        let mut controller =
-            Self { planners, dirty, timers: BTreeSet::new(), timer_of: BTreeMap::new(), epoch };
+        let mut controller = Self {
+            dirty: vec![BTreeSet::new(); planners.len()],
+            touched: vec![Vec::new(); planners.len()],
+            planners,
+            timers: BTreeSet::new(),
+            timer_of: BTreeMap::new(),
+            own: None,
+            room: CHANGES_PER_COMMIT,
+            epoch,
+        };
         controller.sweep(view);
         controller
     }
@@ -61,7 +78,41 @@ impl Controller {
 
     /// Marks what a commit touches.
     pub fn observe(&mut self, commit: &Commit) {
-        mark(&self.planners, &mut self.dirty, 0, &commit.events);
+        if self.own == Some(commit.version) {
+            return;
+        }
+        let mut keys = Vec::new();
+        for (planner, dirty) in self.planners.iter().zip(&mut self.dirty) {
+            commit.events.iter().for_each(|event| planner.dirty(event, &mut keys));
+            // Events in a row are mostly about the same key: fewer for the set to compare.
+            keys.dedup();
+            dirty.extend(keys.drain(..));
+        }
+    }
+
+    /// The last step's batch became this commit. Call it before that commit is
+    /// [observed](Self::observe), which then costs nothing: what it does the planners have seen while
+    /// it was decided, and only those look again that ran too early, or asked for it. A shell that
+    /// does not learn the version leaves this out: then everything that the commit touches is looked
+    /// at.
+    pub fn committed(&mut self, version: Version) {
+        self.own = Some(version);
+        self.look_again(|(_, needed)| *needed);
+    }
+
+    /// The last step's batch was not committed: who planned it, and who has seen it, looks again. If
+    /// it was too large for the store, the next ones are smaller.
+    pub fn rejected(&mut self, error: &CommitError) {
+        if matches!(error, CommitError::TooLarge { .. }) {
+            self.room = (self.room / 2).max(1);
+        }
+        self.look_again(|_| true);
+    }
+
+    fn look_again(&mut self, which: impl Fn(&(Key, bool)) -> bool) {
+        for (touched, dirty) in self.touched.iter_mut().zip(&mut self.dirty) {
+            dirty.extend(touched.drain(..).filter(&which).map(|(key, _)| key));
+        }
     }
 
     /// When to call [`step`](Self::step) next if nothing is observed before: at once if something
@@ -78,6 +129,7 @@ impl Controller {
     /// [`rejected`](Self::rejected) called with it.
     pub fn step(&mut self, view: &Snapshot, now: Timestamp, ids: &mut IdSource) -> Step {
         self.fire_timers(now);
+        self.touched.iter_mut().for_each(Vec::clear);
         let mut step = Step::default();
         let mut working = Working::new(view, now);
         for index in 0..self.planners.len() {
@@ -85,8 +137,10 @@ impl Controller {
                 let mut ctx = Ctx { now, ids: &mut *ids, epoch: self.epoch };
                 let plan = self.planners[index].plan(&working.view, &key, &mut ctx);
                 self.set_timer(index, key, plan.again_at);
+                let (planned, before) = (plan.changes.len(), working.changes.len());
                 self.stage(index, key, plan, &mut working, &mut step);
-                if working.changes.len() >= CHANGES_PER_COMMIT {
+                let added = working.changes.len() - before;
+                if working.changes.len() >= self.room && 2 * added > planned {
                     break;
                 }
             }
@@ -99,21 +153,6 @@ impl Controller {
         step
     }
 
-    /// The batch was not committed: everything that it touches is looked at again.
-    pub fn rejected(&mut self, batch: &Batch, view: &Snapshot) {
-        let mut events = Vec::with_capacity(batch.changes.len());
-        for change in &batch.changes {
-            let stored = view.get(change.target());
-            events.push(match change {
-                Change::Create(new) => Event { old: None, new: Some(new.clone()) },
-                Change::Update(new) => Event { old: stored, new: Some(new.clone()) },
-                _ if stored.is_some() => Event { old: stored.clone(), new: stored },
-                _ => continue,
-            });
-        }
-        mark(&self.planners, &mut self.dirty, 0, &events);
-    }
-
     fn stage(
         &mut self,
         index: usize,
@@ -123,9 +162,12 @@ impl Controller {
         step: &mut Step,
     ) {
         step.reasons.extend(plan.reasons);
+        if plan.changes.is_empty() {
+            return;
+        }
         let mut events = Vec::with_capacity(plan.changes.len());
-        for change in plan.changes {
-            match working.stage(change) {
+        for staged in working.stage(plan.changes) {
+            match staged {
                 Ok(event) => events.extend(event),
                 Err(error) => {
                     let planner = self.planners[index].name();
@@ -135,9 +177,21 @@ impl Controller {
                 }
             }
         }
-        // What this planner decided, the later ones look at in this very step. Earlier ones (and
-        // this one) see it when the commit comes back.
-        mark(&self.planners, &mut self.dirty, index + 1, &events);
+        self.touched[index].push((key, false));
+        let mut keys = Vec::new();
+        for (number, planner) in self.planners.iter().enumerate() {
+            events.iter().for_each(|event| planner.dirty(event, &mut keys));
+            keys.dedup();
+            // What this planner decided, the later ones look at in this very step. Earlier ones,
+            // and this one unless it sees no need, see it when it is committed.
+            let later = number > index;
+            let again = !later && (number < index || !plan.settled);
+            self.touched[number].extend(keys.iter().map(|key| (*key, again)));
+            if later {
+                self.dirty[number].extend(keys.iter());
+            }
+            keys.clear();
+        }
     }
 
     fn fire_timers(&mut self, now: Timestamp) {
@@ -162,17 +216,6 @@ impl Controller {
     }
 }
 
-/// Marks what events make dirty, for the planners from one on. Events in a row are mostly about the
-/// same key, so keys in a row are compared before the set is asked.
-fn mark(planners: &[Arc<dyn Planner>], dirty: &mut [BTreeSet<Key>], from: usize, events: &[Event]) {
-    let mut keys = Vec::new();
-    for (planner, dirty) in planners.iter().zip(dirty).skip(from) {
-        events.iter().for_each(|event| planner.dirty(event, &mut keys));
-        keys.dedup();
-        dirty.extend(keys.drain(..));
-    }
-}
-
 /// The state as it will be after this step, and the changes that lead there: for each object the
 /// last word only, so that a task that is created, allocated and placed is one change.
 struct Working {
@@ -187,15 +230,27 @@ impl Working {
         Self { view: view.clone(), now, changes: Vec::new(), position: IdMap::default() }
     }
 
-    fn stage(&mut self, change: Change) -> Result<Option<Event>, crate::store::CommitError> {
-        let target = change.target();
-        let event = self.view.stage(change.clone(), self.now)?;
-        let Some(&position) = self.position.get(&target) else {
-            self.position.insert(target, self.changes.len());
-            self.changes.push(Some(change));
-            return Ok(event);
+    /// Shows a plan to whoever looks next; for each of its changes what it does.
+    fn stage(&mut self, changes: Vec<Change>) -> Vec<Result<Option<Event>, CommitError>> {
+        let staged = self.view.stage_all(changes.iter().cloned(), self.now);
+        for (change, staged) in changes.into_iter().zip(&staged) {
+            if let Ok(event) = staged {
+                self.merge(change, event.as_ref());
+            }
+        }
+        staged
+    }
+
+    /// Adds a change to those of the step.
+    fn merge(&mut self, change: Change, event: Option<&Event>) {
+        let position = match self.position.entry(change.target()) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(entry) => {
+                entry.insert(self.changes.len());
+                return self.changes.push(Some(change));
+            }
         };
-        let written = || event.as_ref().and_then(|event| event.new.clone());
+        let written = || event.and_then(|event| event.new.clone());
         let merged = match (self.changes[position].take(), change) {
             (Some(Change::Create(_)), Change::Remove(..)) => None,
             (Some(first @ Change::Create(_)), _) => Some(written().map_or(first, Change::Create)),
@@ -211,7 +266,6 @@ impl Working {
             (_, change) => Some(change),
         };
         self.changes[position] = merged;
-        Ok(event)
     }
 
     fn into_changes(self) -> Vec<Change> {

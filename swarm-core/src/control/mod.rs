@@ -64,6 +64,9 @@ pub struct Plan {
     pub reasons: Vec<Reason>,
     /// When to look at this key again even if nothing changes.
     pub again_at: Option<Timestamp>,
+    /// That a look at a view with these changes, and no other, would add nothing, not even an
+    /// `again_at`: then there is none on their account. By default there is.
+    pub settled: bool,
 }
 
 impl Plan {
@@ -97,9 +100,8 @@ impl Plan {
 ///   sweeps over everything slowly, as a safety net, and on every change of leader.
 /// - **Brief.** It plans for one key. What waits for time says so in `again_at`. A plan that would
 ///   be too large for one commit may be cut short: it then asks for `again_at` now.
-/// - **Unwritten plans come back.** When a batch is not committed, its changes are shown to
-///   `dirty` as events again, those that advance, desire or remove with `old` and `new` being one
-///   and the same object: an event without a difference is dirty for whoever could have made it.
+/// - **Unwritten plans come back.** When a batch is not committed, the keys that it was planned for
+///   are looked at again, and those that its changes made dirty.
 pub trait Planner: Send + Sync + 'static {
     /// A short name, for logs.
     fn name(&self) -> &'static str;

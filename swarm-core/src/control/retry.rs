@@ -31,6 +31,7 @@ impl Retry {
             | CommitError::Stopped(_) => Self::Never,
             CommitError::Conflict { .. }
             | CommitError::Missing(_)
+            | CommitError::TooLarge { .. }
             | CommitError::NameTaken { .. } => Self::AtOnce,
             _ => Self::Later,
         }

@@ -6,7 +6,7 @@ use tracing::{debug, info, warn};
 
 use super::{Controller, Planner, RETRY_AFTER, Retry, SWEEP_EVERY, Step};
 use crate::id::IdSource;
-use crate::store::{Epoch, Snapshot, Store};
+use crate::store::{Epoch, Store};
 use crate::time::{Clock, Timestamp};
 
 /// Runs the planners whenever this store leads. Never returns; drop it (or abort its task) to
@@ -78,12 +78,14 @@ async fn commit(store: &dyn Store, controller: &mut Controller, step: Step) -> b
         debug!(key = ?reason.key, "{}", reason.text);
     }
     let Some(batch) = step.batch else { return true };
-    let error = match store.commit(batch.clone()).await {
-        Ok(_) => return true,
+    let error = match store.commit(batch).await {
+        Ok(version) => {
+            controller.committed(version);
+            return true;
+        }
         Err(error) => error,
     };
-    let view: Snapshot = store.snapshot();
-    controller.rejected(&batch, &view);
+    controller.rejected(&error);
     match Retry::after(&error) {
         Retry::Never => return false,
         Retry::AtOnce => debug!(%error, "the state moved on: deciding again"),

@@ -8,7 +8,7 @@ use super::{Controller, Ctx, Key, Plan, Planner, Step, run};
 use crate::id::IdSource;
 use crate::model::{Service, ServiceId, Task, TaskId, TaskState, TaskStatus};
 use crate::store::{
-    Batch, Change, Epoch, Event, Leadership, MemoryStore, Object, Snapshot, Store as _,
+    Batch, Change, CommitError, Epoch, Event, Leadership, MemoryStore, Object, Snapshot, Store as _,
 };
 use crate::time::{SystemClock, Timestamp};
 
@@ -263,9 +263,9 @@ fn a_refused_batch_is_decided_again_on_the_state_as_it_is() {
     let (store, web, _) = world(None);
     let (orchestrate, _) = planner("orchestrate", one_task);
     let mut controller = Controller::new(vec![orchestrate], EPOCH, &store.snapshot());
-    let batch = step(&mut controller, &store.snapshot(), NOW).batch.unwrap();
+    assert!(step(&mut controller, &store.snapshot(), NOW).batch.is_some());
     assert_eq!(controller.next_at(), None);
-    controller.rejected(&batch, &store.snapshot());
+    controller.rejected(&CommitError::NoLeader);
     assert_eq!(controller.next_at(), Some(Timestamp::ZERO), "its keys are dirty again");
     let other = task(IdSource::seeded(5).next(), web, TaskState::New);
     store.apply(&Batch::new(NOW, vec![Change::create(other)])).unwrap();
@@ -282,10 +282,57 @@ fn a_refused_removal_or_desire_is_decided_again_too() {
         });
         let mut controller = Controller::new(vec![writer], EPOCH, &store.snapshot());
         let batch = step(&mut controller, &store.snapshot(), NOW).batch.unwrap();
-        controller.rejected(&batch, &store.snapshot());
+        controller.rejected(&CommitError::NoLeader);
         step(&mut controller, &store.snapshot(), NOW);
         assert_eq!(looks.load(Ordering::Relaxed), 2, "{:?}", batch.changes);
     }
+}
+
+#[test]
+fn who_has_seen_what_was_not_committed_looks_again() {
+    let (store, ..) = world(None);
+    let (orchestrate, _) = planner("orchestrate", one_task);
+    let (second, looks) = planner("second", |_, _, _| Plan::none());
+    let mut controller = Controller::new(vec![orchestrate, second], EPOCH, &store.snapshot());
+    step(&mut controller, &store.snapshot(), NOW);
+    controller.rejected(&CommitError::NoLeader);
+    step(&mut controller, &store.snapshot(), NOW);
+    assert_eq!(looks.load(Ordering::Relaxed), 2);
+}
+
+/// How often each of three planners looks again, of which the second makes a task, once that is
+/// committed and known to be.
+fn looks_after_commit(settled: bool) -> [usize; 3] {
+    let (store, ..) = world(None);
+    let (first, early) = planner("first", |_, _, _| Plan::none());
+    let (second, own) =
+        planner("second", move |view, key, ctx| Plan { settled, ..one_task(view, key, ctx) });
+    let (third, late) = planner("third", |_, _, _| Plan::none());
+    let mut controller = Controller::new(vec![first, second, third], EPOCH, &store.snapshot());
+    let batch = step(&mut controller, &store.snapshot(), NOW).batch.unwrap();
+    let mut watch = store.watch(store.snapshot().version());
+    controller.committed(store.apply(&batch).unwrap());
+    controller.observe(&watch.try_next().unwrap().unwrap());
+    let other = task(IdSource::seeded(8).next(), ServiceId::NIL, TaskState::New);
+    let before = [&early, &own, &late].map(|looks| looks.load(Ordering::Relaxed));
+    assert_eq!(before, [1, 1, 1]);
+    assert!(step(&mut controller, &store.snapshot(), NOW).batch.is_none());
+    let after = [&early, &own, &late].map(|looks| looks.load(Ordering::Relaxed));
+    // What others commit is looked at by all.
+    store.apply(&Batch::new(NOW, vec![Change::create(other)])).unwrap();
+    controller.observe(&watch.try_next().unwrap().unwrap());
+    step(&mut controller, &store.snapshot(), NOW);
+    let others = [&early, &own, &late].map(|looks| looks.load(Ordering::Relaxed));
+    assert_eq!([0, 1, 2].map(|at| others[at] - after[at]), [1, 1, 1]);
+    [0, 1, 2].map(|at| after[at] - before[at])
+}
+
+#[test]
+fn of_ones_own_commit_only_those_look_again_who_have_reason_to() {
+    // The first ran before there was a task; the second looks again unless it sees no need; the third
+    // has seen it.
+    assert_eq!(looks_after_commit(false), [1, 1, 0]);
+    assert_eq!(looks_after_commit(true), [1, 0, 0]);
 }
 
 #[test]
@@ -307,6 +354,22 @@ fn a_large_decision_is_cut_into_commits_and_none_is_lost() {
         }
     }
     assert_eq!(sizes, [2_000, 2_000, 1_000]);
+}
+
+#[test]
+fn a_commit_that_was_too_large_is_made_smaller() {
+    let store = MemoryStore::default();
+    let mut ids = IdSource::seeded(1);
+    let services = (0..5_000).map(|number| Change::create(service(&mut ids, &format!("{number}"))));
+    store.apply(&Batch::new(NOW, services.collect())).unwrap();
+    let (orchestrate, _) = planner("orchestrate", one_task);
+    let mut controller = Controller::new(vec![orchestrate], EPOCH, &store.snapshot());
+    let mut size = || {
+        let step = controller.step(&store.snapshot(), NOW, &mut ids);
+        controller.rejected(&CommitError::TooLarge { bytes: 2, limit: 1 });
+        step.batch.unwrap().changes.len()
+    };
+    assert_eq!([size(), size(), size()], [2_000, 1_000, 500]);
 }
 
 #[test]

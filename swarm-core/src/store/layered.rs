@@ -3,10 +3,13 @@
 //! Ids are random, so in a map of a million entries each write copies a leaf of its own and the
 //! branch above it, whose sixteen neighbours it counts up, each in another place of the memory. A
 //! planner's working copy lives for one step: what is staged on it goes to a small map instead,
-//! which looks the same to every reader.
+//! which looks the same to every reader. That one is shared as a whole: who writes to it while
+//! another has it copies it, which happens a few times in a step.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use imbl::OrdMap;
 
@@ -14,8 +17,8 @@ use imbl::OrdMap;
 #[derive(Clone)]
 pub(super) struct Layered<K, V> {
     base: OrdMap<K, V>,
-    /// What is staged: a value, or that there is none.
-    staged: OrdMap<K, Option<V>>,
+    /// What is staged: a value, or that there is none. Absent in what is committed.
+    staged: Option<Arc<BTreeMap<K, Option<V>>>>,
 }
 
 /// Where a write goes.
@@ -29,18 +32,16 @@ pub(super) enum Layer {
 
 impl<K: Ord + Clone, V: Clone> Default for Layered<K, V> {
     fn default() -> Self {
-        Self { base: OrdMap::new(), staged: OrdMap::new() }
+        Self { base: OrdMap::new(), staged: None }
     }
 }
 
 impl<K: Ord + Clone, V: Clone> Layered<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
-        if !self.staged.is_empty()
-            && let Some(staged) = self.staged.get(key)
-        {
-            return staged.as_ref();
+        match self.staged.as_ref().and_then(|staged| staged.get(key)) {
+            Some(staged) => staged.as_ref(),
+            None => self.base.get(key),
         }
-        self.base.get(key)
     }
 
     pub(super) fn contains(&self, key: &K) -> bool {
@@ -49,30 +50,35 @@ impl<K: Ord + Clone, V: Clone> Layered<K, V> {
 
     pub(super) fn insert(&mut self, layer: Layer, key: K, value: V) {
         if layer == Layer::Staged {
-            self.staged.insert(key, Some(value));
+            self.staged().insert(key, Some(value));
             return;
         }
-        if !self.staged.is_empty() {
-            self.staged.remove(&key);
+        if self.staged.is_some() {
+            self.staged().remove(&key);
         }
         self.base.insert(key, value);
     }
 
     pub(super) fn remove(&mut self, layer: Layer, key: &K) {
         if layer == Layer::Staged {
-            self.staged.insert(key.clone(), None);
+            self.staged().insert(key.clone(), None);
             return;
         }
-        if !self.staged.is_empty() {
-            self.staged.remove(key);
+        if self.staged.is_some() {
+            self.staged().remove(key);
         }
         self.base.remove(key);
+    }
+
+    fn staged(&mut self) -> &mut BTreeMap<K, Option<V>> {
+        Arc::make_mut(self.staged.get_or_insert_default())
     }
 
     /// The entries of a range, in order.
     pub(super) fn range(&self, range: RangeInclusive<K>) -> impl Iterator<Item = (&K, &V)> {
         let mut base = self.base.range(range.clone()).peekable();
-        let mut staged = self.staged.range(range).peekable();
+        let staged = self.staged.as_ref().map(|map| map.range(range));
+        let mut staged = staged.into_iter().flatten().peekable();
         std::iter::from_fn(move || {
             loop {
                 let order = match (base.peek(), staged.peek()) {
@@ -95,8 +101,6 @@ impl<K: Ord + Clone, V: Clone> Layered<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     #[test]

@@ -44,6 +44,15 @@ impl MemoryStore {
     /// # Errors
     /// As [`Store::commit`]; nothing has changed then.
     pub fn apply(&self, batch: &Batch) -> Result<Version, CommitError> {
+        self.apply_owned(batch.clone())
+    }
+
+    /// [Applies](Self::apply) a batch that nobody needs any more: objects that nobody shares are
+    /// stored as they are, others are copied first.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; nothing has changed then.
+    pub fn apply_owned(&self, batch: Batch) -> Result<Version, CommitError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.snapshot();
         if batch.changes.is_empty() {
@@ -52,9 +61,10 @@ impl MemoryStore {
         let version = Version(state.version().0 + 1);
         let stamp = Stamp { at: batch.at, version: Some(version) };
         let mut events = Vec::with_capacity(batch.changes.len());
-        for change in &batch.changes {
-            events.extend(state.apply(change.clone(), stamp)?);
+        for change in batch.changes {
+            events.extend(state.apply(change, stamp)?);
         }
+        state.close();
         state.set_version(version);
         super::audit(version, &events, &state)
             .map_err(|wrong| CommitError::Stopped(wrong.to_string()))?;
@@ -103,7 +113,7 @@ impl Store for MemoryStore {
             }
             (Leadership::Leader(_), _) => {}
         }
-        self.apply(&batch)
+        self.apply_owned(batch)
     }
 
     async fn barrier(&self) -> Result<(), CommitError> {

@@ -143,6 +143,8 @@ pub struct Snapshot {
     services_global: OrdSet<ServiceId>,
     /// The nodes that are down or drained, and those that tasks name and that are not there.
     nodes_lost: OrdSet<NodeId>,
+    /// Of a working copy: which it is, and how often something was staged on it.
+    staged: Option<(Arc<()>, usize)>,
 }
 
 /// How a change is written: as a commit, or staged on a planner's working copy.
@@ -231,6 +233,11 @@ impl Snapshot {
         self.tasks.to_remove()
     }
 
+    /// The tasks of a service that shall be removed, in order of id.
+    pub fn tasks_to_remove_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.to_remove_of(service)
+    }
+
     /// The tasks that no agent has been told of: observed below `assigned`. In order of service.
     pub fn tasks_unassigned(&self) -> impl Iterator<Item = &Arc<Task>> {
         self.tasks.waiting()
@@ -301,6 +308,7 @@ impl Snapshot {
         for object in objects {
             snapshot.put(Layer::Base, None, Some(&object));
         }
+        snapshot.close();
         snapshot
     }
 
@@ -315,11 +323,33 @@ impl Snapshot {
     /// # Errors
     /// As [`commit`](super::Store::commit) would fail.
     pub fn stage(&mut self, change: Change, at: Timestamp) -> Result<Option<Event>, CommitError> {
-        self.apply(change, Stamp { at, version: None })
+        self.stage_all([change], at).pop().expect("one change was staged")
+    }
+
+    /// How many changes were staged since this working copy was as `earlier`, if it ever was. Who
+    /// knows of so many need not look for others.
+    #[must_use]
+    pub fn staged_since(&self, earlier: &Self) -> Option<usize> {
+        let ((copy, now), (same, then)) = (self.staged.as_ref()?, earlier.staged.as_ref()?);
+        now.checked_sub(*then).filter(|_| Arc::ptr_eq(copy, same))
+    }
+
+    /// [Stages](Self::stage) one change after the other, faster where they are about the tasks of
+    /// one service. One that fails does not keep the others from being staged.
+    pub fn stage_all(
+        &mut self,
+        changes: impl IntoIterator<Item = Change>,
+        at: Timestamp,
+    ) -> Vec<Result<Option<Event>, CommitError>> {
+        let stamp = Stamp { at, version: None };
+        let staged: Vec<_> = changes.into_iter().map(|change| self.apply(change, stamp)).collect();
+        self.close();
+        self.staged.get_or_insert_default().1 += staged.len();
+        staged
     }
 
     /// Applies one change; `None` where an [`Change::Advance`] or [`Change::Desire`]
-    /// had nothing to say.
+    /// had nothing to say. [`close`](Self::close) after the last.
     pub(super) fn apply(
         &mut self,
         change: Change,
@@ -332,6 +362,11 @@ impl Snapshot {
             Change::Advance(task, status) => Ok(self.advance(task, *status, stamp)),
             Change::Desire(task, state) => Ok(self.desire(task, state, stamp)),
         }
+    }
+
+    /// Ends a row of writes: until then, nobody but the writes reads.
+    pub(super) fn close(&mut self) {
+        self.tasks.close();
     }
 
     pub(super) fn set_version(&mut self, version: Version) {

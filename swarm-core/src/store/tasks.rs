@@ -36,6 +36,7 @@ use crate::model::{NetworkId, NodeId, ServiceId, Task, TaskId, TaskState};
 #[derive(Clone, Default)]
 pub struct TaskTable {
     groups: OrdMap<ServiceId, Row<Group>>,
+    open: Option<Open>,
     len: usize,
     /// The services some of whose tasks are below `assigned`: few at any time, and looked for often.
     waiting: OrdSet<ServiceId>,
@@ -55,7 +56,21 @@ struct Group {
     memo: Memo,
 }
 
+/// A group that is being written, and lies outside of its map until that is done: commits and plans
+/// write many tasks of one service in a row.
+#[derive(Clone)]
+struct Open {
+    service: ServiceId,
+    group: Arc<Group>,
+    /// What it was when it was opened: its size, whether tasks wait, whether any are to be removed.
+    before: (usize, bool, bool),
+}
+
 impl Group {
+    fn sizes(&self) -> (usize, bool, bool) {
+        (self.rows.len(), !self.waiting.is_empty(), !self.removed.is_empty())
+    }
+
     fn get(&self, id: TaskId) -> Option<&Arc<Task>> {
         self.rows.get(&id).map(|row| &row.0)
     }
@@ -100,7 +115,10 @@ impl TaskTable {
     }
 
     fn group(&self, service: ServiceId) -> Option<&Group> {
-        self.groups.get(&service).map(|row| &*row.0)
+        match &self.open {
+            Some(open) if open.service == service => Some(&open.group),
+            _ => self.groups.get(&service).map(|row| &*row.0),
+        }
     }
 
     /// Every task, in order of id. [`by_service`](Self::by_service) is several times faster.
@@ -202,6 +220,11 @@ impl TaskTable {
         groups.flat_map(|group| group.removed.iter().filter_map(|id| group.get(*id)))
     }
 
+    pub(super) fn to_remove_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
+        let group = self.group(service).into_iter();
+        group.flat_map(|group| group.removed.iter().filter_map(|id| group.get(*id)))
+    }
+
     pub(super) fn services_waiting(&self) -> impl Iterator<Item = ServiceId> {
         self.waiting.iter().copied()
     }
@@ -234,11 +257,11 @@ impl TaskTable {
     pub(super) fn put(&mut self, layer: Layer, old: Option<&Task>, new: Option<&Arc<Task>>) {
         let stays = |old: &Task| new.is_some_and(|new| new.service_id == old.service_id);
         if let Some(old) = old.filter(|old| !stays(old)) {
-            self.edit(old.service_id, |group| group.remove(old));
+            self.edit(old.service_id).remove(old);
         }
         if let Some(new) = new {
             let old = old.filter(|old| stays(old));
-            self.edit(new.service_id, |group| group.put(old, new));
+            self.edit(new.service_id).put(old, new);
         }
         // Most writes end here: a task whose place in the other maps stays as it is.
         if let (Some(old), Some(new)) = (old, new)
@@ -252,22 +275,31 @@ impl TaskTable {
         self.list(layer, old, new);
     }
 
-    /// Changes a group, which comes with its first task and goes with its last.
-    fn edit(&mut self, service: ServiceId, change: impl FnOnce(&mut Group)) {
-        if !self.groups.contains_key(&service) {
-            self.groups.insert(service, Row(Arc::default()));
+    /// Opens a group to be changed, unless it is the one that is open.
+    fn edit(&mut self, service: ServiceId) -> &mut Group {
+        if self.open.as_ref().is_none_or(|open| open.service != service) {
+            self.close();
+            // Taken out, so that it is not copied if no other view has it.
+            let group = self.groups.get_mut(&service).map(|row| std::mem::take(&mut row.0));
+            let mut group = group.unwrap_or_default();
+            let before = group.sizes();
+            Arc::make_mut(&mut group).memo = Memo::default();
+            self.open = Some(Open { service, group, before });
         }
-        let row = self.groups.get_mut(&service).expect("it was there, or was put there");
-        let group = Arc::make_mut(&mut row.0);
-        group.memo = Memo::default();
-        let sizes = |it: &Group| (it.rows.len(), !it.waiting.is_empty(), !it.removed.is_empty());
-        let before = sizes(group);
-        change(group);
-        let after = sizes(group);
+        let open = self.open.as_mut().expect("it was opened");
+        Arc::make_mut(&mut open.group)
+    }
+
+    /// Puts the open group back: it comes with its first task and goes with its last.
+    pub(super) fn close(&mut self) {
+        let Some(Open { service, group, before }) = self.open.take() else { return };
+        let after = group.sizes();
         self.len = self.len + after.0 - before.0;
         list(&mut self.waiting, service, before.1, after.1);
         list(&mut self.removed, service, before.2, after.2);
-        if after.0 == 0 {
+        if after.0 > 0 {
+            self.groups.insert(service, Row(group));
+        } else {
             self.groups.remove(&service);
         }
     }

@@ -141,11 +141,9 @@ impl Planner for Allocate {
                     Some(Object::Task(new)) => Some(new),
                     _ => None,
                 };
-                // Allocated; or it was, and that could not be committed.
-                let allocated = is_new(old) && new.is_some_and(|new| !is_new(new));
                 // Its addresses may be what others wait for, or what keeps a network alive.
                 let ended = new.is_none_or(|new| new.status.state.is_terminal());
-                if allocated || (ended && !old.networks.is_empty()) {
+                if ended && !old.networks.is_empty() {
                     keys.push(Key::Service(old.service_id));
                 }
                 if ended && !old.status.state.is_terminal() {
@@ -182,6 +180,7 @@ impl Planner for Allocate {
             },
             _ => {}
         }
+        plan.settled = true;
         plan
     }
 }

@@ -56,6 +56,14 @@ impl<'a> Clean<'a> {
         }
     }
 
+    /// Whether the task, and each that is like it, needs no replacement on whatever node and in
+    /// whatever state.
+    pub(super) fn is_plain(&mut self, task: &Task) -> bool {
+        task.registry_auth == self.service.registry_auth
+            && self.is_same(task)
+            && self.is_clean(task)
+    }
+
     /// Whether the task runs the very specification that the service has.
     pub(super) fn is_same(&mut self, task: &Task) -> bool {
         self.likeness(&task.spec) == Likeness::Same

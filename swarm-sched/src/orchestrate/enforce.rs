@@ -24,11 +24,10 @@ impl Planner for Enforce {
     }
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
-        match event.object() {
-            Object::Node(node) if node_differs(event) => keys.push(Key::Node(node.id)),
-            // An eviction of ours, which may not have been committed.
-            Object::Task(task) if is_eviction(event) => keys.extend(task.node_id.map(Key::Node)),
-            _ => {}
+        if let Object::Node(node) = event.object()
+            && node_differs(event)
+        {
+            keys.push(Key::Node(node.id));
         }
     }
 
@@ -46,12 +45,6 @@ impl Planner for Enforce {
         }
         plan
     }
-}
-
-fn is_eviction(event: &Event) -> bool {
-    let evicted = |task: &Task| task.eviction.is_some();
-    event.new_task().is_some_and(|task| evicted(task))
-        && event.old_task().is_none_or(|task| !evicted(task))
 }
 
 fn plan_node(view: &Snapshot, node: &Node, plan: &mut Plan) {

@@ -12,7 +12,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 use super::clean::Fit;
 use super::restart::{self, Repair};
 use super::slots::{Place, Slot, Slots};
-use super::{CHANGES_PER_PLAN, jobs, node_differs, task_matters};
+use super::{CHANGES_PER_PLAN, jobs, node_differs, service_matters, task_matters};
 
 /// Which nodes a global service is for.
 pub(super) struct Eligible(Fit);
@@ -49,7 +49,9 @@ impl Planner for Global {
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
         match event.object() {
-            Object::Service(service) if is_global(service) => keys.push(Key::Service(service.id)),
+            Object::Service(service) if is_global(service) && service_matters(event) => {
+                keys.push(Key::Service(service.id))
+            }
             Object::Task(task) if task_matters(event) => keys.push(Key::Service(task.service_id)),
             Object::Node(node) if node_differs(event) => keys.push(Key::Node(node.id)),
             _ => {}

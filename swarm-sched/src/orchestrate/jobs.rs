@@ -20,7 +20,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 
 use super::restart::{self, Repair};
 use super::slots::{Place, Slot, Slots};
-use super::{CHANGES_PER_PLAN, global, node_differs, services_on, task_matters};
+use super::{CHANGES_PER_PLAN, global, node_differs, service_matters, services_on, task_matters};
 
 /// Runs jobs, replicated and global.
 ///
@@ -37,7 +37,9 @@ impl Planner for Jobs {
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
         match event.object() {
-            Object::Service(service) if is_job(service) => keys.push(Key::Service(service.id)),
+            Object::Service(service) if is_job(service) && service_matters(event) => {
+                keys.push(Key::Service(service.id))
+            }
             Object::Task(task) if task.job_iteration.is_some() && task_matters(event) => {
                 keys.push(Key::Service(task.service_id));
             }

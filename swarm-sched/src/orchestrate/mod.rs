@@ -73,18 +73,31 @@ pub fn is_up_to_date(view: &Snapshot, task: &Task) -> bool {
 }
 
 /// Whether an event about a task can change which tasks its service needs: it appears, goes, ends,
-/// is wanted otherwise, has to leave its node, becomes another roll-out's, or runs as part of one. An
-/// event without a difference stands for a change of ours that was not committed.
+/// is wanted otherwise, has to leave its node, becomes another roll-out's, or runs as part of one.
 fn task_matters(event: &Event) -> bool {
     let (Some(old), Some(new)) = (event.old_task(), event.new_task()) else { return true };
     let moved = old.status.state != new.status.state;
     let takes_over = new.rollout.is_some() || new.relieves.is_some();
     let took_over = new.status.state == TaskState::Running && takes_over;
-    Arc::ptr_eq(old, new)
-        || old.desired_state != new.desired_state
+    old.desired_state != new.desired_state
         || old.eviction != new.eviction
         || old.rollout != new.rollout
         || (moved && (took_over || new.status.state.is_terminal()))
+}
+
+/// Whether an event about a service can change which tasks it needs: anything but how it can be
+/// reached.
+fn service_matters(event: &Event) -> bool {
+    let (Some(Object::Service(old)), Some(Object::Service(new))) = (&event.old, &event.new) else {
+        return true;
+    };
+    old.version != new.version
+        || old.pending_delete != new.pending_delete
+        || old.update_status != new.update_status
+        || old.job_status != new.job_status
+        || old.registry_auth != new.registry_auth
+        || old.previous_spec.is_some() != new.previous_spec.is_some()
+        || old.spec != new.spec
 }
 
 /// Whether an event about a node can change which tasks fit it.

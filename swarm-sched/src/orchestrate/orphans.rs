@@ -28,7 +28,7 @@ impl Planner for Orphans {
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
         match event.object() {
             Object::Node(node) if node_matters(event) => keys.push(Key::Node(node.id)),
-            _ => keys.extend(unwritten_on(event)),
+            _ => {}
         }
     }
 
@@ -60,12 +60,6 @@ impl Planner for Orphans {
     }
 }
 
-/// The node of a task that a change of ours did not reach, because it was not committed.
-fn unwritten_on(event: &Event) -> Option<Key> {
-    let (old, new) = (event.old_task()?, event.new_task()?);
-    Arc::ptr_eq(old, new).then_some(new.node_id).flatten().map(Key::Node)
-}
-
 fn orphan(
     view: &Snapshot,
     node: NodeId,
@@ -74,7 +68,7 @@ fn orphan(
     ctx: &Ctx<'_>,
     plan: &mut Plan,
 ) {
-    let left = |task: &&std::sync::Arc<Task>| !task.status.state.is_terminal();
+    let left = |task: &&Arc<Task>| !task.status.state.is_terminal();
     for task in view.tasks_on(node).filter(left).filter(|task| concerned(task)) {
         let status = TaskStatus {
             state: TaskState::Orphaned,

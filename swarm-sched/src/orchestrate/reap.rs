@@ -26,7 +26,9 @@ impl Planner for Reap {
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
         match event.object() {
-            Object::Service(service) => keys.push(Key::Service(service.id)),
+            Object::Service(service) if super::service_matters(event) => {
+                keys.push(Key::Service(service.id));
+            }
             Object::Task(task) if super::task_matters(event) => {
                 keys.push(Key::Service(task.service_id));
             }
@@ -61,7 +63,10 @@ fn plan_service(view: &Snapshot, id: ServiceId, ctx: &Ctx<'_>, plan: &mut Plan) 
     // Tasks without a service (attachments of containers to networks) have the nil id for one.
     let gone = service.map_or(!id.is_nil(), |service| service.pending_delete);
     let mut left = 0_usize;
-    for task in view.tasks_of(id) {
+    // As long as the service is there, it is about those that are to be removed.
+    let all = (gone || id.is_nil()).then(|| view.tasks_of(id)).into_iter().flatten();
+    let some = (!gone && !id.is_nil()).then(|| view.tasks_to_remove_of(id)).into_iter().flatten();
+    for task in all.chain(some) {
         if plan.changes.len() >= CHANGES_PER_PLAN {
             return plan.look_again(ctx.now);
         }
@@ -102,6 +107,9 @@ fn reap_history(view: &Snapshot, service: &Arc<Service>, ctx: &Ctx<'_>, plan: &m
     for slot in slots.iter() {
         if plan.changes.len() >= CHANGES_PER_PLAN {
             return plan.look_again(ctx.now);
+        }
+        if slot.has_one() {
+            continue;
         }
         let node = slot.newest().node_id.filter(|_| global);
         if node.is_some_and(|node| view.nodes.get(node).is_none()) {

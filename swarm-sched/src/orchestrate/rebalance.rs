@@ -83,9 +83,8 @@ impl Planner for Rebalance {
         // look at everything each time would be dear for what can wait for the sweep.
         let matters = match (event.object(), event.old_task(), event.new_task()) {
             (Object::Node(_), ..) => node_differs(event),
-            // A move begins, or a plan could not be committed.
+            // A move begins.
             (_, None, Some(task)) => task.relieves.is_some(),
-            (_, Some(old), Some(new)) => Arc::ptr_eq(old, new),
             _ => false,
         };
         if matters {

@@ -9,7 +9,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 
 use super::restart::{self, Repair};
 use super::slots::{Place, Slot, Slots};
-use super::{CHANGES_PER_PLAN, node_matters, services_on, task_matters};
+use super::{CHANGES_PER_PLAN, node_matters, service_matters, services_on, task_matters};
 
 /// Fills missing slots from the lowest number up, empties those beyond the number of replicas,
 /// and replaces tasks that ended or lost their node, as their restart policy asks.
@@ -26,7 +26,7 @@ impl Planner for Replicated {
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
         match event.object() {
-            Object::Service(service) if is_replicated(service) => {
+            Object::Service(service) if is_replicated(service) && service_matters(event) => {
                 keys.push(Key::Service(service.id));
             }
             Object::Task(task) if task_matters(event) => keys.push(Key::Service(task.service_id)),
@@ -84,6 +84,12 @@ fn plan_service(view: &Snapshot, service: &Service, ctx: &mut Ctx<'_>, plan: &mu
     let mut free: BTreeMap<_, _> = free.into_iter().map(|slot| (slot.place, slot)).collect();
     fill(&mut repair, &taken, &mut free, missing, ctx, plan);
     remove(free.into_values(), ctx, plan);
+    // What waits for its start is looked at again for the time of it.
+    let waits = |change: &Change| match change {
+        Change::Create(Object::Task(task)) => task.desired_state == TaskState::Ready,
+        _ => false,
+    };
+    plan.settled = !plan.changes.iter().any(waits);
 }
 
 /// Makes tasks for the lowest slots that are not taken. One that had tasks goes on from them.

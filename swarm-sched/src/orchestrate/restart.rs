@@ -169,6 +169,9 @@ impl<'a> Repair<'a> {
     /// Looks after one place: replaces what ended, starts what has waited long enough, and leaves
     /// one task where two have taken turns.
     pub(super) fn slot(&mut self, slot: Slot<'_>, ctx: &mut Ctx<'_>, plan: &mut Plan) {
+        if slot.is_calm(self.view) {
+            return;
+        }
         let (failing, mut sound): (Vec<_>, Vec<_>) =
             slot.wanted().partition(|task| self.is_failing(task));
         if sound.len() > 1 {

@@ -28,9 +28,30 @@ impl Place {
 
 /// The tasks of one service, grouped by place. Tasks that shall be removed fill no place: they
 /// are left out.
+///
+/// Planners pass over all places of a service for each event of it, and most of these are
+/// [calm](Slot::is_calm). What tells that lies side by side, so that they need not fetch the tasks.
 pub(super) struct Slots {
     tasks: Vec<Arc<Task>>,
+    places: Vec<Known>,
+    /// The first calm task, which most are [like](Slot::alike).
+    sample: Option<Arc<Task>>,
     global: bool,
+}
+
+/// A place, and what is known of its tasks.
+struct Known {
+    place: Place,
+    /// The first task of the next place.
+    end: usize,
+    calm: Option<Calm>,
+}
+
+/// Of the one task of a calm place.
+#[derive(Clone, Copy)]
+struct Calm {
+    node: Option<NodeId>,
+    alike: bool,
 }
 
 impl Slots {
@@ -44,22 +65,83 @@ impl Slots {
     }
 
     pub(super) fn from_tasks(tasks: impl Iterator<Item = Arc<Task>>, global: bool) -> Self {
-        let left = |task: &Arc<Task>| task.desired_state != TaskState::Remove;
-        let mut tasks: Vec<_> = tasks.filter(left).collect();
-        // Keys side by side: comparing them in place would fetch two tasks for each comparison.
-        tasks.sort_by_cached_key(|task| {
-            (Place::of(task, global), task.job_iteration, task.created_at, task.id)
+        let left = tasks.filter(|task| task.desired_state != TaskState::Remove);
+        let tasks = if global {
+            sorted(left, |task| task.node_id.unwrap_or_default())
+        } else {
+            sorted(left, |task| task.slot)
+        };
+        let sample = tasks.iter().find(|task| is_calm(task)).cloned();
+        let same =
+            |one: &Arc<Task>, other: &Arc<Task>| Place::of(one, global) == Place::of(other, global);
+        let mut end = 0;
+        let places = tasks.chunk_by(same).map(|tasks| {
+            end += tasks.len();
+            let calm = match tasks {
+                [task] if is_calm(task) => {
+                    let alike = sample.as_ref().is_some_and(|sample| are_alike(task, sample));
+                    Some(Calm { node: task.node_id, alike })
+                }
+                _ => None,
+            };
+            Known { place: Place::of(&tasks[0], global), end, calm }
         });
-        Self { tasks, global }
+        let places = places.collect();
+        Self { tasks, places, sample, global }
+    }
+
+    /// A task that shall run and does, or will: what is said of it holds for all places that are
+    /// [alike](Slot::alike).
+    pub(super) fn sample(&self) -> Option<&Arc<Task>> {
+        self.sample.as_ref()
     }
 
     /// The places that have tasks, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Slot<'_>> {
-        let global = self.global;
-        self.tasks
-            .chunk_by(move |one, other| Place::of(one, global) == Place::of(other, global))
-            .map(move |tasks| Slot { place: Place::of(&tasks[0], global), tasks })
+        let mut start = 0;
+        self.places.iter().map(move |known| {
+            let tasks = &self.tasks[start..known.end];
+            start = known.end;
+            Slot { place: known.place, tasks, known: known.calm }
+        })
     }
+}
+
+/// Tasks by the order of a key, and among those of the same key the latest run last, in it the newest.
+fn sorted<K: Ord>(
+    tasks: impl Iterator<Item = Arc<Task>>,
+    key: impl Fn(&Task) -> K,
+) -> Vec<Arc<Task>> {
+    // Keys side by side: comparing them in place would fetch two tasks for each comparison.
+    let mut tasks: Vec<_> = tasks.map(|task| (key(&task), task)).collect();
+    tasks.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for same in tasks.chunk_by_mut(|(one, _), (other, _)| one == other) {
+        if same.len() > 1 {
+            same.sort_by_key(|(_, task)| (task.job_iteration, task.created_at, task.id));
+        }
+    }
+    tasks.into_iter().map(|(_, task)| task).collect()
+}
+
+/// Whether a task shall run, now and not later, has not ended, and may stay as far as it was told.
+fn is_calm(task: &Task) -> bool {
+    task.is_wanted()
+        && task.desired_state != TaskState::Ready
+        && !task.status.state.is_terminal()
+        && task.eviction.is_none()
+}
+
+/// Whether two tasks were made from the same specification by the same roll-out, and reach the network
+/// in the same way: by looking at what they share, so not of all that are.
+fn are_alike(one: &Task, other: &Task) -> bool {
+    let same_endpoint = match (&one.endpoint, &other.endpoint) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    };
+    Arc::ptr_eq(&one.spec, &other.spec)
+        && same_endpoint
+        && one.rollout == other.rollout
+        && one.registry_auth == other.registry_auth
 }
 
 /// One place and its tasks, of which there is at least one.
@@ -68,9 +150,27 @@ pub(super) struct Slot<'a> {
     pub(super) place: Place,
     /// The oldest first.
     pub(super) tasks: &'a [Arc<Task>],
+    known: Option<Calm>,
 }
 
 impl<'a> Slot<'a> {
+    /// Whether nothing is to be done about the place unless its node is [lost](Snapshot::is_lost) or
+    /// the service changes: it has one task, which shall run, and does or will.
+    pub(super) fn is_calm(&self, view: &Snapshot) -> bool {
+        let lost = |node| view.is_lost(node);
+        self.known.is_some_and(|known| !known.node.is_some_and(lost))
+    }
+
+    /// Whether it has one task alone, which has not ended and shall not.
+    pub(super) fn has_one(&self) -> bool {
+        self.known.is_some()
+    }
+
+    /// Whether its one task shall run, and is up to date if the [sample](Slots::sample) is.
+    pub(super) fn alike(&self) -> bool {
+        self.known.is_some_and(|known| known.alike)
+    }
+
     /// The task that was made last.
     pub(super) fn newest(&self) -> &'a Arc<Task> {
         self.tasks.last().expect("a slot has a task")
@@ -85,7 +185,9 @@ impl<'a> Slot<'a> {
     /// Whether the place is taken: by a task that shall run, or by one that ended for good and
     /// that its restart policy leaves at that.
     pub(super) fn is_taken(&self, now: Timestamp) -> bool {
-        self.wanted().next().is_some() || !restart::should_restart(self.newest(), now)
+        self.known.is_some()
+            || self.wanted().next().is_some()
+            || !restart::should_restart(self.newest(), now)
     }
 }
 

@@ -26,7 +26,7 @@ use super::clean::Clean;
 use super::global::Eligible;
 use super::restart::Repair;
 use super::slots::{Maker, Place, Slot, Slots, rank};
-use super::{CHANGES_PER_PLAN, node_differs, restart, services_on, task_matters};
+use super::{CHANGES_PER_PLAN, node_differs, restart, service_matters, services_on, task_matters};
 
 /// Rolls changed specifications out, and back.
 ///
@@ -43,7 +43,7 @@ impl Planner for Update {
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
         match event.object() {
-            Object::Service(service) if !service.spec.mode.is_job() => {
+            Object::Service(service) if !service.spec.mode.is_job() && service_matters(event) => {
                 keys.push(Key::Service(service.id));
             }
             Object::Task(task) if task_matters(event) || complains(event) => {
@@ -183,7 +183,11 @@ impl<'a> Survey<'a> {
         let eligible = is_global(service).then(|| Eligible::new(service));
         let started = service.update_status.as_ref().and_then(|status| status.started_at);
         let mut survey = Self::default();
-        for slot in slots.iter() {
+        let plain = |task: &Arc<Task>| {
+            (started.is_none() || task.rollout != started) && clean.is_plain(task)
+        };
+        let plain = slots.sample().is_some_and(plain);
+        for slot in slots.iter().filter(|slot| !plain || !slot.alike()) {
             let reach = match (slot.place, &eligible) {
                 (Place::Node(node), Some(eligible)) => {
                     view.nodes.get(node).is_some_and(|node| eligible.takes_tasks(node))

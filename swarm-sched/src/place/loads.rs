@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use swarm_core::id::IdMap;
 use swarm_core::model::{
     GenericResource, Node, NodeId, ServiceId, Task, TaskId, TaskState, Version,
 };
@@ -50,12 +51,12 @@ const FAILURE_MEMORY: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone, Debug, Default)]
 pub struct Loads {
     nodes: Vec<NodeLoad>,
-    seats: BTreeMap<NodeId, usize>,
-    services: BTreeMap<ServiceId, ServiceLoad>,
+    seats: IdMap<NodeId, usize>,
+    services: IdMap<ServiceId, ServiceLoad>,
     ladder: Ladder,
     shapes: Shapes,
     labels: Labels,
-    assumed: BTreeMap<TaskId, Assumed>,
+    assumed: IdMap<TaskId, Assumed>,
     overcommit: Overcommit,
 }
 
@@ -122,6 +123,11 @@ impl Loads {
         self.retract_all();
     }
 
+    /// Whether a task is what it was assumed to become.
+    pub(super) fn came_true(&self, task: &Task) -> bool {
+        self.assumed.get(&task.id).is_some_and(|assumed| assumed.came_true(task))
+    }
+
     /// Nodes that are new or differ are added up from the old tasks; then those can be followed.
     fn follow_nodes(&mut self, from: &Snapshot, to: &Snapshot) {
         let mut changes = to.nodes.changes_since(&from.nodes).peekable();
@@ -165,7 +171,8 @@ impl Loads {
             self.note(task, node, failure, sign);
         }
         if occupies(task) {
-            self.share(node, &Share { task, claims: &task.generic_resources }, sign);
+            let share = Share { task, claims: &task.generic_resources };
+            self.share(node, self.seat(node), &share, sign);
         }
     }
 
@@ -179,8 +186,9 @@ impl Loads {
         self.forget_empty(task.service_id);
     }
 
-    /// Changes the load of a node, and all that is derived from it.
-    fn share(&mut self, node: NodeId, share: &Share<'_>, sign: i64) {
+    /// Changes the load of a node, and all that is derived from it. One that is not there has no
+    /// seat; that a service has tasks on it is known all the same.
+    fn share(&mut self, node: NodeId, seat: Option<usize>, share: &Share<'_>, sign: i64) {
         let service = share.task.service_id;
         if share.task.is_wanted() {
             let nodes = &mut self.services.entry(service).or_default().nodes;
@@ -191,7 +199,7 @@ impl Loads {
                 self.forget_empty(service);
             }
         }
-        let Some(seat) = self.seat(node) else { return };
+        let Some(seat) = seat else { return };
         let load = &mut self.nodes[seat];
         let before = load.active();
         load.change(share, sign);
@@ -213,20 +221,22 @@ impl Loads {
         let node = self.nodes[seat].node.id;
         let wanted: &[GenericResource] = reservation(task).map_or(&[], |it| &it.generic);
         let generic = self.nodes[seat].choose_all(wanted).unwrap_or_default();
-        self.share(node, &Share { task, claims: &generic }, 1);
+        self.share(node, Some(seat), &Share { task, claims: &generic }, 1);
         let assumed = Assumed { task: task.clone(), node, generic: generic.clone() };
         self.assumed.insert(task.id, assumed);
         Placed { task: task.id, node, generic }
     }
 
     fn retract(&mut self, assumed: &Assumed) {
-        self.share(assumed.node, &Share { task: &assumed.task, claims: &assumed.generic }, -1);
+        let share = Share { task: &assumed.task, claims: &assumed.generic };
+        self.share(assumed.node, self.seat(assumed.node), &share, -1);
     }
 
     fn retract_all(&mut self) {
-        for assumed in std::mem::take(&mut self.assumed).values() {
-            self.retract(assumed);
-        }
+        let mut left: Vec<_> = std::mem::take(&mut self.assumed).into_values().collect();
+        // In the order of ids: nothing may depend on that of a hash map.
+        left.sort_unstable_by_key(|assumed| assumed.task.id);
+        left.iter().for_each(|assumed| self.retract(assumed));
     }
 
     /// A node with the tasks that a view has on it.

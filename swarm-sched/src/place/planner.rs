@@ -1,10 +1,10 @@
 //! Pure: which waiting tasks are placed together, when, and what is written about it.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use swarm_core::control::{Ctx, Key, Plan, Planner};
+use swarm_core::id::IdMap;
 use swarm_core::model::{ServiceId, Task, TaskId, TaskState, TaskStatus};
 use swarm_core::scheduler::{Placed, PlacementView, Placements, Scheduler};
 use swarm_core::store::{Change, Event, Object, Snapshot};
@@ -75,11 +75,12 @@ impl Run {
     }
 
     fn stage(&mut self, now: Timestamp) {
-        for change in self.last.drain(..) {
-            let staged = self.view.stage(change.clone(), now);
-            debug_assert!(staged.is_ok(), "a placement on a fresh view is legal: {staged:?}");
-            self.staged.push(change);
-        }
+        let staged = self.view.stage_all(self.last.iter().cloned(), now);
+        debug_assert!(
+            staged.iter().all(Result::is_ok),
+            "a placement on a fresh view is legal: {staged:?}"
+        );
+        self.staged.append(&mut self.last);
     }
 
     fn len(&self) -> usize {
@@ -94,9 +95,8 @@ impl Planner for Place {
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
         match (&event.old, &event.new) {
-            // A task began to wait, or was placed; a placement that could not be committed is
-            // told in the same way. A refusal, before which it waited too, is no news.
-            (old, Some(Object::Task(task))) if was_waiting(old) != is_waiting(task) => {
+            // A task began to wait. A refusal, before which it waited too, is no news.
+            (old, Some(Object::Task(task))) if is_waiting(task) && !was_waiting(old) => {
                 keys.push(Key::Service(task.service_id));
             }
             (Some(Object::Task(old)), new) => {
@@ -146,6 +146,7 @@ impl Planner for Place {
         }
         plan.changes = run.staged;
         plan.changes.append(&mut run.last);
+        plan.settled = true;
         plan
     }
 }
@@ -197,7 +198,7 @@ fn alike(a: &Task, b: &Task) -> bool {
 
 /// What to write about a scheduler's answer; nothing about a refusal that stands there already.
 fn changes(tasks: &[Arc<Task>], answer: Placements, now: Timestamp) -> Vec<Change> {
-    let by_id: BTreeMap<TaskId, &Arc<Task>> = tasks.iter().map(|task| (task.id, task)).collect();
+    let by_id: IdMap<TaskId, &Arc<Task>> = tasks.iter().map(|task| (task.id, task)).collect();
     let placed = answer.placed.into_iter().filter_map(|placed| {
         let task = by_id.get(&placed.task)?;
         Some(Change::update(assigned(task, placed, now)))

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
-use swarm_core::model::{NodeId, Task};
+use swarm_core::model::{NodeId, ServiceId, Task, TaskId};
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::Snapshot;
 
@@ -38,6 +38,9 @@ pub struct FilterScheduler<S> {
 pub(super) struct Memory {
     pub(super) seen: Snapshot,
     pub(super) loads: Loads,
+    /// What was answered since `seen`, in this order, and how much of it has come true.
+    given: Vec<(ServiceId, TaskId)>,
+    come_true: usize,
     answers: usize,
 }
 
@@ -81,6 +84,20 @@ impl Memory {
         let mut answer = Placements::default();
         let Some(first) = view.tasks.first() else { return answer };
         self.follow(view.snapshot);
+        self.answer(strategy, view, ctx, &mut answer);
+        let placed = answer.placed.iter();
+        self.given.extend(placed.map(|placed| (first.service_id, placed.task)));
+        answer
+    }
+
+    fn answer<S: Strategy>(
+        &mut self,
+        strategy: &S,
+        view: &PlacementView<'_>,
+        ctx: &Ctx<'_>,
+        answer: &mut Placements,
+    ) {
+        let Some(first) = view.tasks.first() else { return };
         let loads = &mut self.loads;
         let (bound, free): (Vec<_>, Vec<_>) =
             view.tasks.iter().partition(|task| task.node_id.is_some());
@@ -89,11 +106,11 @@ impl Memory {
             Err(why) => {
                 let refuse = |task: &Arc<Task>| Refused { task: task.id, why: why.clone() };
                 answer.refused = view.tasks.iter().map(refuse).collect();
-                return answer;
+                return;
             }
         };
-        confirm(&demand, &bound, loads, &mut answer);
-        let Some(first) = free.first() else { return answer };
+        confirm(&demand, &bound, loads, answer);
+        let Some(first) = free.first() else { return };
         let failures = loads.failures(first, ctx.now);
         let topology = topology.as_ref();
         let mut group = Group::new(strategy, &demand, &failures, loads, (first, topology));
@@ -106,7 +123,7 @@ impl Memory {
             }
             None => true,
         });
-        let Some(refused) = refused else { return answer };
+        let Some(refused) = refused else { return };
         // What found no room once finds none for the rest, which asks for the same.
         let why = match topology.filter(|_| group.is_skewed) {
             Some(topology) => format!("no suitable node ({})", topology.why()),
@@ -114,7 +131,6 @@ impl Memory {
         };
         let rest = std::iter::once(refused).chain(tasks);
         answer.refused.extend(rest.map(|task| Refused { task: task.id, why: why.clone() }));
-        answer
     }
 
     /// Whether what is kept for every node is what a view says, after following it there.
@@ -126,8 +142,12 @@ impl Memory {
     }
 
     fn follow(&mut self, view: &Snapshot) {
-        let seen = std::mem::replace(&mut self.seen, view.clone());
-        self.loads.follow(&seen, view);
+        if !self.knows(view) {
+            let seen = std::mem::replace(&mut self.seen, view.clone());
+            self.loads.follow(&seen, view);
+            self.given.clear();
+            self.come_true = 0;
+        }
         self.answers += 1;
         let seats = self.loads.seats();
         if seats > 0 && self.answers.is_multiple_of(ANSWERS_PER_CHECK) {
@@ -142,6 +162,24 @@ impl Memory {
                 self.loads.follow(&Snapshot::default(), view);
             }
         }
+    }
+}
+
+impl Memory {
+    /// Whether a view differs from what was seen by nothing but the answers since then: then all of
+    /// it is counted. So it is within a step, as a rule. The view is not kept then: while it is, each
+    /// further change of it would copy what it touches.
+    fn knows(&mut self, view: &Snapshot) -> bool {
+        let known = view.staged_since(&self.seen) == Some(self.given.len());
+        while known && self.come_true < self.given.len() {
+            let (service, task) = self.given[self.come_true];
+            let task = view.tasks.of(service, task);
+            if !task.is_some_and(|task| self.loads.came_true(task)) {
+                return false;
+            }
+            self.come_true += 1;
+        }
+        known
     }
 }
 

@@ -222,7 +222,8 @@ impl World {
         let step = self.controller.step(&self.view(), self.now, &mut self.ids);
         let changed = step.batch.is_some();
         if let Some(batch) = step.batch {
-            self.store.apply(&batch).unwrap();
+            let version = self.store.apply(&batch).unwrap();
+            self.controller.committed(version);
         }
         let view = self.view();
         self.checks.iter().for_each(|check| check(&view));
