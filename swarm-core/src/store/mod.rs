@@ -43,7 +43,7 @@ pub use audit::{Wrong, audit};
 pub use batch::{Batch, Change, Event, Object, ObjectRef};
 pub use index::Kind;
 pub use memory::MemoryStore;
-pub use tables::{Snapshot, Table};
+pub use tables::{Mark, Snapshot, Table};
 pub use tasks::TaskTable;
 pub use watch::{Commit, History, Lagged, Watch};
 

@@ -143,9 +143,23 @@ pub struct Snapshot {
     services_global: OrdSet<ServiceId>,
     /// The nodes that are down or drained, and those that tasks name and that are not there.
     nodes_lost: OrdSet<NodeId>,
-    /// Of a working copy: which it is, and how often something was staged on it.
-    staged: Option<(Arc<()>, usize)>,
+    /// Of a working copy: where it stands.
+    staged: Option<Staged>,
 }
+
+/// Where a working copy stands: at a place that no other had before something was staged on it.
+#[derive(Clone)]
+struct Staged {
+    here: Mark,
+    /// The place before, and how many changes lead from there.
+    from: Option<Mark>,
+    changes: usize,
+}
+
+/// A place in the life of one working copy. Copies of it share the place until something is staged
+/// on one of them.
+#[derive(Clone, Debug, Default)]
+pub struct Mark(Arc<()>);
 
 /// How a change is written: as a commit, or staged on a planner's working copy.
 #[derive(Clone, Copy)]
@@ -326,12 +340,22 @@ impl Snapshot {
         self.stage_all([change], at).pop().expect("one change was staged")
     }
 
-    /// How many changes were staged since this working copy was as `earlier`, if it ever was. Who
-    /// knows of so many need not look for others.
+    /// Where this working copy stands; nowhere, while nothing was staged.
     #[must_use]
-    pub fn staged_since(&self, earlier: &Self) -> Option<usize> {
-        let ((copy, now), (same, then)) = (self.staged.as_ref()?, earlier.staged.as_ref()?);
-        now.checked_sub(*then).filter(|_| Arc::ptr_eq(copy, same))
+    pub fn mark(&self) -> Option<&Mark> {
+        self.staged.as_ref().map(|staged| &staged.here)
+    }
+
+    /// How many changes were staged on this working copy since it was at a mark, if that is where it
+    /// is, or was before the last row of changes. Who knows of so many need not look for others.
+    #[must_use]
+    pub fn staged_since(&self, mark: &Mark) -> Option<usize> {
+        let staged = self.staged.as_ref()?;
+        if Arc::ptr_eq(&staged.here.0, &mark.0) {
+            return Some(0);
+        }
+        let from = staged.from.as_ref()?;
+        Arc::ptr_eq(&from.0, &mark.0).then_some(staged.changes)
     }
 
     /// [Stages](Self::stage) one change after the other, faster where they are about the tasks of
@@ -344,7 +368,10 @@ impl Snapshot {
         let stamp = Stamp { at, version: None };
         let staged: Vec<_> = changes.into_iter().map(|change| self.apply(change, stamp)).collect();
         self.close();
-        self.staged.get_or_insert_default().1 += staged.len();
+        if !staged.is_empty() {
+            let from = self.staged.take().map(|before| before.here);
+            self.staged = Some(Staged { here: Mark::default(), from, changes: staged.len() });
+        }
         staged
     }
 

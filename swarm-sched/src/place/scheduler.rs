@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use swarm_core::control::Ctx;
 use swarm_core::model::{NodeId, ServiceId, Task, TaskId};
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
-use swarm_core::store::Snapshot;
+use swarm_core::store::{Mark, Snapshot};
 
 use super::affinity::Affinities;
 use super::explain::Refusals;
@@ -38,9 +38,10 @@ pub struct FilterScheduler<S> {
 pub(super) struct Memory {
     pub(super) seen: Snapshot,
     pub(super) loads: Loads,
-    /// What was answered since `seen`, in this order, and how much of it has come true.
+    /// The view of the last answer, which came from `seen` by earlier answers alone.
+    last: Option<Mark>,
+    /// What was answered to it.
     given: Vec<(ServiceId, TaskId)>,
-    come_true: usize,
     answers: usize,
 }
 
@@ -145,9 +146,9 @@ impl Memory {
         if !self.knows(view) {
             let seen = std::mem::replace(&mut self.seen, view.clone());
             self.loads.follow(&seen, view);
-            self.given.clear();
-            self.come_true = 0;
         }
+        self.last = view.mark().cloned();
+        self.given.clear();
         self.answers += 1;
         let seats = self.loads.seats();
         if seats > 0 && self.answers.is_multiple_of(ANSWERS_PER_CHECK) {
@@ -166,20 +167,15 @@ impl Memory {
 }
 
 impl Memory {
-    /// Whether a view differs from what was seen by nothing but the answers since then: then all of
-    /// it is counted. So it is within a step, as a rule. The view is not kept then: while it is, each
+    /// Whether a view differs from the last by nothing but the answer to it: then all of it is
+    /// counted. So it is within a step, as a rule. The view is not kept then: while it is, each
     /// further change of it would copy what it touches.
-    fn knows(&mut self, view: &Snapshot) -> bool {
-        let known = view.staged_since(&self.seen) == Some(self.given.len());
-        while known && self.come_true < self.given.len() {
-            let (service, task) = self.given[self.come_true];
-            let task = view.tasks.of(service, task);
-            if !task.is_some_and(|task| self.loads.came_true(task)) {
-                return false;
-            }
-            self.come_true += 1;
-        }
-        known
+    fn knows(&self, view: &Snapshot) -> bool {
+        let staged = self.last.as_ref().and_then(|last| view.staged_since(last));
+        let came_true = |(service, task): &(ServiceId, TaskId)| {
+            view.tasks.of(*service, *task).is_some_and(|task| self.loads.came_true(task))
+        };
+        staged == Some(self.given.len()) && self.given.iter().all(came_true)
     }
 }
 
