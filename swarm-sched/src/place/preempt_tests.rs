@@ -334,7 +334,8 @@ fn overloaded(view: &Snapshot) -> Vec<NodeId> {
     over.map(|node| node.id).collect()
 }
 
-/// Whether one task that matters less could leave its node for one that waits: then it should have.
+/// Whether one task that matters less could leave its node for one that waits, and that may go
+/// there: then it should have.
 fn is_unjust(view: &Snapshot) -> Option<String> {
     let loads = Loads::of(view);
     let waiting = view.tasks_unassigned().filter(|task| {
@@ -344,7 +345,9 @@ fn is_unjust(view: &Snapshot) -> Option<String> {
         let (demand, _) = wishes(task, view).unwrap();
         let priority = priority::by_id(view, task.service_id);
         for victim in view.tasks.iter().filter(|it| it.is_wanted() && occupies(it)) {
-            if priority::by_id(view, victim.service_id) >= priority {
+            // A global task is for one node.
+            let apart = task.node_id.is_some_and(|node| victim.node_id != Some(node));
+            if apart || priority::by_id(view, victim.service_id) >= priority {
                 continue;
             }
             let mut load = loads.get(victim.node_id.unwrap()).unwrap().clone();
