@@ -213,7 +213,11 @@ impl Look<'_> {
             matches!(status.state, UpdateState::Paused | UpdateState::RollbackPaused)
                 || !status.failed.is_empty()
         });
-        let explained = wanted.iter().any(|task| self.is_troubled(task))
+        // A move that began just now, from one node to another.
+        let moves = |task: &Task| {
+            task.relieves.is_some() && self.world.now().since(task.created_at) < ON_ITS_WAY
+        };
+        let explained = wanted.iter().any(|task| self.is_troubled(task) || moves(task))
             || wanted.iter().find(says).is_some()
             || (wanted.is_empty() && is_given_up(newest))
             || (stopped && running.clone().next().is_some() && wanted.len() == 1)
