@@ -1,7 +1,7 @@
 //! Every way to embed has a small program in `examples/`; each runs to its end and shows what it
 //! says.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -108,10 +108,55 @@ fn strategies_are_compared_in_a_table_and_on_a_page() {
     let arguments = ["--quick", "--nodes", "10", "--workload", "losses", "--out", path];
     let text = run_with("swarm-sched", "compare_strategies", &arguments);
     let html = std::fs::read_to_string(&page).expect("the page was written");
+    let drawn = in_browser(&page);
     std::fs::remove_file(&page).expect("it can be removed");
-    for strategy in ["spread", "binpack", "random", "least-loaded", "balanced"] {
+    let strategies = ["spread", "binpack", "random", "least-loaded", "balanced", "spread, moving"];
+    for strategy in strategies {
         let row = text.lines().any(|line| line.starts_with(strategy));
         assert!(row && html.contains(&format!("\"{strategy}\"")), "{strategy}:\n{text}");
     }
     assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
+    for foreign in ["http://", "https://", "src=", "@import", "url("] {
+        assert!(!html.contains(foreign), "the page needs something from elsewhere: {foreign}");
+    }
+    let Some(drawn) = drawn else { return };
+    let count = |what| drawn.matches(what).count();
+    assert_eq!(count("<canvas"), strategies.len(), "each has its load on every node");
+    // Seven plots through time with a line for each, and two of growth without the last.
+    assert!(count("<polyline") >= 9 * strategies.len() - 2, "{} lines", count("<polyline"));
+    assert!(count("<td") >= 15 * strategies.len(), "{} cells", count("<td"));
+    // The script itself is a part of what comes back.
+    assert_eq!((count(">NaN"), count(">undefined"), count("NaN,")), (0, 0, 0));
+}
+
+/// What a page becomes in a browser, or nothing where there is none that answers.
+fn in_browser(page: &Path) -> Option<String> {
+    let profile = page.with_extension("profile");
+    let mut browser = Command::new("timeout");
+    browser.args(["60", "chromium", "--headless=new", "--no-sandbox", "--disable-gpu"]);
+    browser.args(["--virtual-time-budget=5000", "--dump-dom"]);
+    browser.arg(format!("--user-data-dir={}", profile.display()));
+    let output = browser.arg(format!("file://{}", page.display())).output();
+    let _ = std::fs::remove_dir_all(profile);
+    let drawn = output.ok().map(|it| String::from_utf8_lossy(&it.stdout).into_owned());
+    let drawn = drawn.filter(|text| !text.is_empty());
+    if drawn.is_none() {
+        println!(
+            "skipped: the page was not drawn, for chromium is not installed or does not answer"
+        );
+    }
+    drawn
+}
+
+#[test]
+fn a_strategy_of_ones_own_takes_less_than_40_lines() {
+    let source = include_str!("../examples/compare_strategies/custom_strategy.rs");
+    assert!(source.lines().count() <= 40);
+    let text = run_with("swarm-sched", "custom_strategy", &[]);
+    let packing = |name: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        let first = line.and_then(|line| line.split(' ').next());
+        first.and_then(|number| number.parse().ok()).expect("each strategy has a line")
+    };
+    assert!(packing("binpack") < packing("headroom") && packing("headroom") < packing("spread"));
 }

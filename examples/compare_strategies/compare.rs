@@ -13,7 +13,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use swarm_core::control::Planner;
+use swarm_core::scheduler::Scheduler;
 use swarm_sched::lab::{Clock, Lab, Progress, Workload, page, table, workload};
+use swarm_sched::orchestrate::Rebalance;
 use swarm_sched::place::{Candidate, Strategy};
 
 /// A strategy of one's own: of the nodes that suit, the one whose CPU and memory are left in the
@@ -72,7 +75,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let start = Instant::now();
     let clock: Clock = Arc::new(processor_time);
-    let lab = Lab::new(clock).with("balanced", || Balanced).growth(sizes);
+    let lab = Lab::new(clock)
+        .with("balanced", || Balanced)
+        .with_planners("spread, moving", "spread", moving)
+        .growth(sizes);
     let report = lab.compare(&workloads, flags.seed, show);
     eprintln!("\r{:60}\rtook {:.1} s", "", start.elapsed().as_secs_f64());
 
@@ -87,6 +93,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(&flags.out, page::page(&report, &note))?;
     println!("\nplots: {}", flags.out.display());
     Ok(())
+}
+
+/// Swarm's strategy, with tasks that move to where there is less to do: four at a time.
+fn moving(scheduler: Arc<dyn Scheduler>) -> Vec<Arc<dyn Planner>> {
+    vec![Arc::new(Rebalance::new(scheduler, 4, Duration::from_secs(10)))]
 }
 
 /// Processor time of this thread: what else the machine does counts less than in wall time.

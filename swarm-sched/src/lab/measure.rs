@@ -250,6 +250,8 @@ pub struct Quality {
     /// *Packing*: the nodes in use, added up over the samples, by those that best fit decreasing
     /// needs. 1 is as tight as that.
     pub packing: f64,
+    /// The same by the volume bound: how far from what no packing can be below.
+    pub over_volume: f64,
     /// The largest [`Sample::filled`].
     pub filled: f64,
 }
@@ -261,6 +263,8 @@ impl Quality {
             samples.iter().map(of).sum::<f64>() / samples.len().max(1) as f64
         };
         let most = |of: fn(&Sample) -> f64| samples.iter().map(of).fold(0.0, f64::max);
+        let used_by =
+            |of: fn(&Sample) -> f64| mean(|it| it.used as f64) / mean(of).max(f64::MIN_POSITIVE);
         let lacking = samples.iter().filter(|sample| sample.unplaced > 0);
         Self {
             task_imbalance: mean(|it| it.task_imbalance),
@@ -273,7 +277,8 @@ impl Quality {
             full_at: lacking.map(|it| it.asked).min_by(f64::total_cmp),
             crowded: mean(|it| it.crowded as f64),
             moved,
-            packing: mean(|it| it.used as f64) / mean(|it| it.packed as f64).max(f64::MIN_POSITIVE),
+            packing: used_by(|it| it.packed as f64),
+            over_volume: used_by(|it| it.volume as f64),
             filled: most(|it| it.filled),
         }
     }

@@ -43,9 +43,11 @@ pub mod table;
 pub mod workload;
 mod world;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use swarm_core::control::Planner;
 use swarm_core::scheduler::Scheduler;
 
 pub use dice::Dice;
@@ -54,6 +56,7 @@ pub use measure::{Quality, Sample};
 pub use speed::{Clock, Speed, no_clock};
 pub use workload::{Event, Workload};
 
+use crate::default_planners;
 use crate::place::{Strategy, StrategyScheduler};
 use measure::Probe;
 use speed::Timed;
@@ -62,12 +65,30 @@ use world::World;
 /// What is compared: a name, and how to make a scheduler that knows nothing yet.
 pub struct Contender {
     name: String,
-    make: Box<dyn Fn() -> Arc<dyn Scheduler>>,
+    /// The cluster's default.
+    strategy: String,
+    make: Rc<dyn Fn() -> Arc<dyn Scheduler>>,
+    /// What plans beside a manager's own planners, if anything does.
+    planners: Option<Box<MakePlanners>>,
 }
 
+type MakePlanners = dyn Fn(Arc<dyn Scheduler>) -> Vec<Arc<dyn Planner>>;
+
 impl Contender {
+    fn new(name: &str, make: impl Fn() -> Arc<dyn Scheduler> + 'static) -> Self {
+        let (name, make) = (name.to_owned(), Rc::new(make));
+        Self { strategy: name.clone(), name, make, planners: None }
+    }
+
     fn scheduler(&self) -> Arc<dyn Scheduler> {
         (self.make)()
+    }
+
+    fn planners(&self, scheduler: Arc<dyn Scheduler>) -> Vec<Arc<dyn Planner>> {
+        let more = self.planners.as_ref().map(|make| make(scheduler.clone()));
+        let mut planners = default_planners([], scheduler);
+        planners.extend(more.into_iter().flatten());
+        planners
     }
 }
 
@@ -146,10 +167,7 @@ impl Lab {
     /// `spread`, `binpack`, `random` and `least-loaded`, timed by this clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let known = |name: &str| Contender {
-            name: name.to_owned(),
-            make: Box::new(|| Arc::new(StrategyScheduler::default())),
-        };
+        let known = |name: &str| Contender::new(name, || Arc::new(StrategyScheduler::default()));
         let contenders = ["spread", "binpack", "random", "least-loaded"].map(known).into();
         Self { contenders, clock, samples: 60, growth: Vec::new() }
     }
@@ -169,7 +187,29 @@ impl Lab {
         name: &str,
         make: impl Fn() -> Arc<dyn Scheduler> + 'static,
     ) -> Self {
-        self.contenders.push(Contender { name: name.to_owned(), make: Box::new(make) });
+        self.contenders.push(Contender::new(name, make));
+        self
+    }
+
+    /// Adds a strategy that the lab has already, with planners beside a manager's own that get the
+    /// scheduler: one that moves tasks, for example. Places them as the strategy does, so it is
+    /// left out of the growth; what its planners ask the scheduler counts as answers of it.
+    #[must_use]
+    pub fn with_planners(
+        mut self,
+        name: &str,
+        strategy: &str,
+        make: impl Fn(Arc<dyn Scheduler>) -> Vec<Arc<dyn Planner>> + 'static,
+    ) -> Self {
+        let known = |it: &&Contender| it.name == strategy;
+        let scheduler = self.contenders.iter().find(known).map(|it| it.make.clone());
+        self.contenders.push(Contender {
+            name: name.to_owned(),
+            strategy: strategy.to_owned(),
+            // What is not known is refused to every task, as in a cluster.
+            make: scheduler.unwrap_or_else(|| Rc::new(|| Arc::new(StrategyScheduler::default()))),
+            planners: Some(Box::new(make)),
+        });
         self
     }
 
@@ -193,7 +233,9 @@ impl Lab {
         seed: u64,
         mut progress: impl FnMut(Progress<'_>),
     ) -> Report {
-        let of = (workloads.len() + self.growth.len()) * self.contenders.len();
+        let schedulers: Vec<_> =
+            self.contenders.iter().filter(|it| it.planners.is_none()).collect();
+        let of = workloads.len() * self.contenders.len() + self.growth.len() * schedulers.len();
         let mut done = 0;
         let mut tell = |workload: &str, strategy: &str| {
             progress(Progress { done, of, workload, strategy });
@@ -211,7 +253,7 @@ impl Lab {
             let start = growth::cluster(*nodes, seed);
             // Those that look at every node take longer the more there are.
             let decisions = (1_000_000 / nodes.max(&1)).clamp(20, 200);
-            for contender in &self.contenders {
+            for contender in &schedulers {
                 tell(&format!("{nodes} nodes"), &contender.name);
                 growth.push(growth::measure(contender, &start, decisions, (&self.clock, seed)));
             }
@@ -228,7 +270,8 @@ impl Lab {
 
     fn run(&self, workload: &Workload, contender: &Contender, seed: u64) -> Run {
         let timed = Arc::new(Timed::new(contender.scheduler(), self.clock.clone()));
-        let mut world = World::new(workload, &contender.name, timed.clone(), seed);
+        let planners = contender.planners(timed.clone());
+        let mut world = World::new(workload, &contender.strategy, planners, seed);
         let (mut probe, mut samples) = (Probe::default(), Vec::new());
         let mut events = workload.events.iter().peekable();
         for number in 1..=self.samples {

@@ -46,6 +46,7 @@ fn run(run: &Run) -> Value {
             "fullAt": quality.full_at.map(round),
             "filled": round(quality.filled),
             "packing": round(quality.packing),
+            "overVolume": round(quality.over_volume),
             "crowded": round(quality.crowded),
             "moved": quality.moved,
         },

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{About, Report, Run};
 
 /// The heads of the columns, over two lines, with their widths.
-const COLUMNS: [(&str, &str, usize); 14] = [
+const COLUMNS: [(&str, &str, usize); 15] = [
     ("balance", "tasks", 7),
     ("balance", "load", 7),
     ("fragm.", "%", 6),
@@ -16,13 +16,14 @@ const COLUMNS: [(&str, &str, usize); 14] = [
     ("full at", "%", 7),
     ("filled", "%", 6),
     ("nodes /", "best fit", 8),
+    ("nodes /", "volume", 7),
     ("spread", "viol.", 6),
     ("tasks", "moved", 6),
     ("decisions", "per s", 9),
     ("p50 / p99", "µs", 14),
 ];
 
-/// Every workload as a table, with a row for each strategy and one for the bounds of a packing that
+/// Every workload as a table, with a row for each strategy and one for what is possible for one who
 /// knows all tasks beforehand; then the cost of one decision by the size of the cluster.
 #[must_use]
 pub fn table(report: &Report) -> String {
@@ -35,7 +36,7 @@ pub fn table(report: &Report) -> String {
             row(&mut text, &run.strategy, &cells(run));
         }
         if let Some(run) = runs.first() {
-            row(&mut text, "(offline bound)", &offline(run));
+            row(&mut text, "(offline)", &offline(run));
         }
         text.push('\n');
     }
@@ -83,6 +84,7 @@ fn cells(run: &Run) -> Vec<String> {
         quality.full_at.map_or_else(|| "-".to_owned(), percent),
         percent(quality.filled),
         format!("{:.2}", quality.packing),
+        format!("{:.2}", quality.over_volume),
         format!("{:.1}", quality.crowded),
         quality.moved.to_string(),
         format!("{:.0}", speed.per_second),
@@ -101,6 +103,7 @@ fn offline(run: &Run) -> Vec<String> {
     let asked = run.samples.iter().map(|sample| sample.asked).fold(0.0, f64::max);
     cells[8] = percent(asked.min(1.0));
     cells[9] = "1.00".to_owned();
+    cells[10] = format!("{:.2}", run.quality.over_volume / run.quality.packing);
     cells
 }
 
@@ -118,8 +121,13 @@ fn growth(text: &mut String, report: &Report) {
         let needs = if known { "known needs" } else { "new needs" };
         let _ = writeln!(text, "{needs}:");
         for strategy in &report.strategies {
+            let of = report.growth.iter().filter(|growth| growth.strategy == *strategy);
+            let sizes: Vec<_> = of.collect();
+            if sizes.is_empty() {
+                continue;
+            }
             let _ = write!(text, "  {strategy:16}");
-            for it in report.growth.iter().filter(|growth| growth.strategy == *strategy) {
+            for it in sizes {
                 let speed = if known { &it.known } else { &it.new };
                 let cell = format!("{} / {}", micros(speed.p50), micros(speed.p99));
                 let _ = write!(text, " {cell:>16}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use swarm_core::model::TaskState;
 
 use super::*;
+use crate::orchestrate::Rebalance;
 use crate::place::Candidate;
 
 /// Puts everything on the node with the least free memory.
@@ -128,10 +129,24 @@ fn strategies_differ_as_they_must() {
 }
 
 #[test]
+fn a_planner_of_ones_own_moves_tasks_to_nodes_that_return() {
+    let lab = Lab::new(no_clock()).samples(8).growth(&[20]).with_planners(
+        "moving",
+        "spread",
+        |scheduler| vec![Arc::new(Rebalance::new(scheduler, 8, Duration::from_secs(5)))],
+    );
+    let report = lab.compare(&workloads(&["losses"], 1), 1, |_| {});
+    let of = |strategy| quality(&report, "losses", strategy);
+    assert!(of("moving").moved > of("spread").moved + 10, "{:?}", of("moving"));
+    assert!(of("moving").task_imbalance < of("spread").task_imbalance, "{:?}", of("moving"));
+    assert_eq!(report.growth.len(), 4, "it decides as spread does");
+}
+
+#[test]
 fn every_update_is_rolled_out_to_its_end() {
     let workload = workloads(&["updates"], 1).remove(0);
-    let scheduler = Arc::new(StrategyScheduler::default());
-    let mut world = World::new(&workload, "spread", scheduler, 1);
+    let planners = default_planners([], Arc::new(StrategyScheduler::default()));
+    let mut world = World::new(&workload, "spread", planners, 1);
     for (at, event) in &workload.events {
         world.advance(*at);
         world.play(event);

@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_core::control::Controller;
+use swarm_core::control::{Controller, Planner};
 use swarm_core::id::IdSource;
 use swarm_core::model::{
     Cluster, Node, NodeId, NodeState, Service, ServiceId, Task, TaskId, TaskState, TaskStatus,
 };
-use swarm_core::scheduler::Scheduler;
 use swarm_core::store::{
     Batch, Change, Epoch, Event as Stored, MemoryStore, Snapshot, Store as _, Watch,
 };
@@ -18,7 +17,6 @@ use swarm_core::time::Timestamp;
 
 use super::dice::Dice;
 use super::workload::{Event, Workload};
-use crate::default_planners;
 use crate::place::STRATEGY_LABEL;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -45,7 +43,7 @@ impl World {
     pub(super) fn new(
         workload: &Workload,
         strategy: &str,
-        scheduler: Arc<dyn Scheduler>,
+        planners: Vec<Arc<dyn Planner>>,
         seed: u64,
     ) -> Self {
         let (ids, mut dice) = (IdSource::seeded(seed), Dice::new(seed, "services"));
@@ -59,7 +57,7 @@ impl World {
         store.apply(&Batch::new(START, changes)).expect("a workload's nodes have ids of their own");
         let view = store.snapshot();
         let watch = store.watch(view.version());
-        let controller = Controller::new(default_planners([], scheduler), Epoch(1), &view);
+        let controller = Controller::new(planners, Epoch(1), &view);
         let nodes = workload.nodes.iter().map(|node| node.id).collect();
         let (services, homes) = (BTreeMap::new(), BTreeMap::new());
         Self { store, watch, controller, ids, dice, now: START, nodes, services, homes, moved: 0 }

@@ -83,12 +83,9 @@ const wrap = (f, extra = "") => `<svg viewBox="0 0 ${f.width} ${f.height}" width
 // What a figure has for its plot, inside of its padding.
 const innerWidthOf = (figure) => Math.max(260, Math.floor(figure.clientWidth - 30));
 
-// The name of a guide, beside the point of it that its text says (a part of its length).
-function note(f, line, xs) {
-  const at = Math.round(line.where * (xs.length - 1)), end = !line.below;
-  if (f.sy(0) - f.sy(Math.max(...line.values)) < 30) return "";
-  return `<text class="note" x="${f.sx(xs[at]) + (end ? -6 : 6)}" y="${f.sy(line.values[at]) + (line.below ? 15 : -6)}" text-anchor="${end ? "end" : "start"}">${line.name}</text>`;
-}
+// The names of the guides, in the figure's heading: beside their lines they would lie on others.
+const guides = (lines) => lines.filter((line) => line.guide).map((line) =>
+  `<span class="key"><svg width="24" height="8"><line class="guide" x1="0" x2="24" y1="4" y2="4" stroke-dasharray="${line.dash}"/></svg>${line.name}</span>`).join("");
 
 // Curves over the workload's time or load, with the values of all of them where the pointer is.
 function curves(id, caption, lines, options) {
@@ -107,15 +104,15 @@ function curves(id, caption, lines, options) {
   for (const line of [...lines].sort((a, b) => !!a.dash - !!b.dash)) {
     const points = line.values.map((value, at) => `${f.sx(xs[at]).toFixed(1)},${f.sy(value).toFixed(1)}`).join(" ");
     f.svg += line.guide
-      ? `<polyline class="guide" fill="none" points="${points}"/>`
+      ? `<polyline class="guide" fill="none" stroke-dasharray="${line.dash}" points="${points}"/>`
       : `<polyline fill="none" stroke="${line.colour}" stroke-width="2" stroke-linejoin="round" stroke-dasharray="${line.dash}" points="${points}"/>`;
     if (options.dots && !line.guide) line.values.forEach((value, at) => {
       f.svg += `<circle cx="${f.sx(xs[at])}" cy="${f.sy(value)}" r="3.5" fill="${line.colour}"/>`;
     });
   }
-  const cursor = `<line class="guide cursor" y1="${f.top}" y2="${f.height - f.bottom}" visibility="hidden"/>`;
-  for (const line of lines.filter((it) => it.guide)) f.svg += note(f, line, xs);
-  figure.innerHTML = `<figcaption>${caption}</figcaption>${wrap(f, cursor)}`;
+  const cursor = `<line class="guide cursor" stroke-dasharray="3 3" y1="${f.top}" y2="${f.height - f.bottom}" visibility="hidden"/>`;
+  if (options.none && Math.max(...flat) === 0) f.svg += `<text x="${f.sx(xs.at(-1) / 2)}" y="${f.height / 2 - 10}" text-anchor="middle">${options.none}</text>`;
+  figure.innerHTML = `<figcaption><span>${caption}</span><small>${options.about ?? guides(lines)}</small></figcaption>${wrap(f, cursor)}`;
   const svg = figure.querySelector("svg"), line = figure.querySelector(".cursor");
   svg.onpointermove = (event) => {
     const box = svg.getBoundingClientRect();
@@ -140,6 +137,7 @@ const ROWS = [
   ["Crowded nodes", "with more tasks of a service than ⌈n/m⌉", (r) => r.quality.crowded, (n) => n.toFixed(1), -1],
   ["Packing"],
   ["Nodes in use", "÷ those that best fit offline needs", (r) => r.quality.packing, (n) => `${two(n)} ×`, -1, () => "1.00 ×"],
+  ["Nodes in use", "÷ the volume bound, which nothing can be below", (r) => r.quality.overVolume, (n) => `${two(n)} ×`, -1, (r) => `${two(r.quality.overVolume / r.quality.packing)} ×`],
   ["Filled at most", "of the scarcer of CPU and memory", (r) => r.quality.filled, percent, 1, (r) => percent(Math.min(1, Math.max(...r.series.asked)))],
   ["First task without a node at", "of the cluster asked for", (r) => r.quality.fullAt ?? Infinity, (n) => (n === Infinity ? "never" : percent(n)), 1],
   ["Tasks without a node", "at most", (r) => r.quality.unplacedMost, count, -1, (r) => count(Math.max(...r.series.unplaceable))],
@@ -156,18 +154,19 @@ const ROWS = [
 
 function summary(runs) {
   const heads = runs.map((run) => `<th>${mark(run.strategy)} ${escape(run.strategy)}</th>`).join("");
-  let html = `<thead><tr><th></th>${heads}<th class="bound">offline bound</th></tr></thead><tbody>`;
+  let html = `<thead><tr><th></th>${heads}<th class="bound">offline</th></tr></thead><tbody>`;
   for (const [name, about, value, show, better, bound] of ROWS) {
     if (!value) { html += `<tr class="group"><th colspan="${runs.length + 2}">${name}</th></tr>`; continue; }
-    const values = runs.map(value);
+    const values = runs.map(value), texts = values.map(show);
     const ranks = values.map((v) => (better < 0 ? v : -v));
     const [low, high] = [Math.min(...ranks), Math.max(...ranks.filter(Number.isFinite))];
+    // What reads the same is as good.
+    const differs = new Set(texts).size > 1, best = texts[ranks.indexOf(low)];
     const cells = values.map((v, at) => {
-      const differs = new Set(values).size > 1;
       const span = high - low;
-      const good = !differs ? 0 : ranks[at] === low ? 1 : Number.isFinite(span) && span > 0 ? (high - ranks[at]) / span : 0;
+      const good = !differs ? 0 : texts[at] === best ? 1 : Number.isFinite(span) && span > 0 ? (high - ranks[at]) / span : 0;
       const shade = good > 0 ? ` style="background:hsl(var(--good), var(--good-light), ${(good * good * 0.85).toFixed(2)})"` : "";
-      return `<td class="${differs && ranks[at] === low ? "best" : ""}"${shade}>${show(v)}</td>`;
+      return `<td class="${differs && texts[at] === best ? "best" : ""}"${shade}>${texts[at]}</td>`;
     });
     html += `<tr><th>${name}<small>${about}</small></th>${cells.join("")}<td class="bound">${bound ? bound(runs[0]) : ""}</td></tr>`;
   }
@@ -258,14 +257,15 @@ function latency(runs) {
   });
 }
 
-function growthPlot(id, caption, which, low, high) {
+function growthPlot(id, caption, about, which, low, high) {
   const sizes = [...new Set(report.growth.map((it) => it.nodes))];
-  const lines = report.strategies.map((strategy) => ({
+  const measured = report.strategies.filter((strategy) => report.growth.some((it) => it.strategy === strategy));
+  const lines = measured.map((strategy) => ({
     name: strategy, colour: colour(strategy), dash: dash(strategy),
     values: sizes.map((nodes) => Math.max(100, report.growth.find((it) => it.strategy === strategy && it.nodes === nodes)?.[which][0] ?? NaN)),
   }));
   curves(id, caption, lines, {
-    xs: sizes, logX: true, logY: true, dots: true, low, high,
+    xs: sizes, logX: true, logY: true, dots: true, low, high, about,
     xText: count, yText: nanos, xTitle: "nodes", yTitle: "median of a decision", tipTitle: (at) => `${count(sizes[at])} nodes`,
   });
 }
@@ -285,18 +285,18 @@ function show(name) {
     tipTitle: (at) => `${clock(series.at[at])}, ${percent(series.asked[at])} asked for`,
   };
   const lines = (of) => runs.map((run) => ({ name: run.strategy, colour: colour(run.strategy), dash: dash(run.strategy), values: of(run.series) }));
-  const guide = (name, values, where, below) => ({ name, guide: true, values, where, below });
+  const guide = (name, values, dash = "3 3") => ({ name, guide: true, values, dash });
   element("packingtext").textContent =
-    "Left: the nodes in use. No packing can be below the volume bound, and best fit offline, which knows all tasks beforehand, is a packing that could be made: the nearer a line is to them, the more nodes could be switched off. Right: how much of the scarcer resource is reserved, against what is asked for.";
+    "Nodes in use: no packing can be below the volume bound, and best fit offline, which knows all tasks beforehand, is a packing that could be made: the nearer a line is to them, the more nodes could be switched off. Cluster filled: how much of the scarcer resource is reserved, against what is asked for.";
   curves("used", "Nodes in use",
-    [guide("best fit offline", series.packed, 0.42), guide("volume bound", series.volume, 0.55, true), ...lines((s) => s.used)],
+    [guide("best fit offline", series.packed, "6 3"), guide("volume bound", series.volume, "2 3"), ...lines((s) => s.used)],
     { ...over, yText: count, yTitle: "nodes" });
-  curves("filled", "Cluster filled", [guide("asked for", series.asked, 0.99), ...lines((s) => s.filled)],
+  curves("filled", "Cluster filled", [guide("asked for", series.asked), ...lines((s) => s.filled)],
     { ...over, yText: (n) => `${Math.round(100 * n)} %`, tipText: percent, least: 1 });
-  curves("unplaced", "Tasks without a node", [guide("no packing has fewer", series.unplaceable, 0.99), ...lines((s) => s.unplaced)], { ...over, yText: count, least: 4 });
+  curves("unplaced", "Tasks without a node", [guide("unavoidable", series.unplaceable), ...lines((s) => s.unplaced)], { ...over, yText: count, least: 4, none: "every task has a node" });
   const part = { ...over, yText: (n) => `${+(100 * n).toFixed(1)} %`, tipText: percent };
   curves("fragmentation", "Fragmentation", lines((s) => s.fragmentation), { ...part, least: 0.1 });
-  curves("stranded", "Stranded<small>CPU + memory</small>", lines((s) => s.strandedCpus.map((n, at) => n + s.strandedMemory[at])), { ...part, least: 0.02 });
+  curves("stranded", "Stranded", lines((s) => s.strandedCpus.map((n, at) => n + s.strandedMemory[at])), { ...part, least: 0.02, about: "CPU + memory" });
   curves("imbalance", "Imbalance of load", lines((s) => s.loadImbalance), { ...over, yText: (n) => +n.toFixed(2), tipText: two });
   curves("crowded", "Crowded nodes", lines((s) => s.crowded), { ...over, yText: count, least: 4 });
   latency(runs);
@@ -306,8 +306,8 @@ function drawGrowth() {
   if (!report.growth.length) return element("growthsection")?.remove();
   const times = report.growth.flatMap((it) => [it.known[0], it.new[0]]).filter((time) => time > 0).map(Math.log10);
   const [low, high] = times.length ? [10 ** Math.floor(Math.min(...times)), 10 ** Math.ceil(Math.max(...times) + 0.02)] : [100, 1000];
-  growthPlot("growth50", "Known needs<small>tasks that ask for the same were placed before</small>", "known", low, high);
-  growthPlot("growth99", "New needs<small>no task before asked for the same</small>", "new", low, high);
+  growthPlot("growth50", "Known needs", "tasks that ask for the same were placed before", "known", low, high);
+  growthPlot("growth99", "New needs", "no task before asked for the same", "new", low, high);
 }
 
 function start() {
@@ -323,7 +323,7 @@ function start() {
   element("footer").innerHTML = `<p>Measured: ${escape(report.note)}. Every figure is defined in <code>swarm_sched::lab</code>. Sizes are drawn from distributions with the published properties of the Google and Alibaba traces; they are not the traces.</p>`;
   const stops = () => [0, 0.25, 0.5, 0.75, 1].map((part) => `rgb(${heatColour(part)})`);
   const draw = (name) => {
-    element("heatscale").innerHTML = `0 %<i style="background:linear-gradient(90deg, ${stops()})"></i>100 % reserved (the scarcer of CPU and memory)<b></b>down`;
+    element("heatscale").innerHTML = `<span>0 %<i style="background:linear-gradient(90deg, ${stops()})"></i>100 % reserved</span><span>the scarcer of CPU and memory</span><span><b></b>down</span>`;
     show(name);
   };
   draw(decodeURIComponent(location.hash.slice(1)));
