@@ -85,7 +85,7 @@ impl Contender {
     }
 
     fn planners(&self, scheduler: Arc<dyn Scheduler>) -> Vec<Arc<dyn Planner>> {
-        let more = self.planners.as_ref().map(|make| make(scheduler.clone()));
+        let more = self.planners.as_ref().map(|make| make(self.scheduler()));
         let mut planners = default_planners([], scheduler);
         planners.extend(more.into_iter().flatten());
         planners
@@ -191,9 +191,9 @@ impl Lab {
         self
     }
 
-    /// Adds a strategy that the lab has already, with planners beside a manager's own that get the
-    /// scheduler: one that moves tasks, for example. Places them as the strategy does, so it is
-    /// left out of the growth; what its planners ask the scheduler counts as answers of it.
+    /// Adds a strategy that the lab has already, with planners beside a manager's own: one that
+    /// moves tasks, for example. They get a scheduler of their own, so that what they ask is not in
+    /// its speed, and growth leaves it out: it would be the strategy's.
     #[must_use]
     pub fn with_planners(
         mut self,

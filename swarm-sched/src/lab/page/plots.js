@@ -152,25 +152,39 @@ const ROWS = [
   ["Answer, 99 of 100", "take at most", (r) => r.speed.p99, nanos, -1],
 ];
 
+// The cells of a row, greener where they are better.
+function cells(runs, [, , value, show, better]) {
+  const values = runs.map(value), texts = values.map(show);
+  const ranks = values.map((v) => (better < 0 ? v : -v));
+  const [low, high] = [Math.min(...ranks), Math.max(...ranks.filter(Number.isFinite))];
+  // What reads the same is as good.
+  const differs = new Set(texts).size > 1, best = texts[ranks.indexOf(low)];
+  return texts.map((text, at) => {
+    const span = high - low;
+    const good = !differs ? 0 : text === best ? 1 : Number.isFinite(span) && span > 0 ? (high - ranks[at]) / span : 0;
+    const shade = good > 0 ? ` style="background:hsl(var(--good), var(--good-light), ${(good * good * 0.85).toFixed(2)})"` : "";
+    return `<td class="${differs && text === best ? "best" : ""}"${shade}>${text}</td>`;
+  }).join("");
+}
+
+const heads = () => report.strategies.map((name) => `<th>${mark(name)} ${escape(name)}</th>`).join("");
+
 function summary(runs) {
-  const heads = runs.map((run) => `<th>${mark(run.strategy)} ${escape(run.strategy)}</th>`).join("");
-  let html = `<thead><tr><th></th>${heads}<th class="bound">offline</th></tr></thead><tbody>`;
-  for (const [name, about, value, show, better, bound] of ROWS) {
-    if (!value) { html += `<tr class="group"><th colspan="${runs.length + 2}">${name}</th></tr>`; continue; }
-    const values = runs.map(value), texts = values.map(show);
-    const ranks = values.map((v) => (better < 0 ? v : -v));
-    const [low, high] = [Math.min(...ranks), Math.max(...ranks.filter(Number.isFinite))];
-    // What reads the same is as good.
-    const differs = new Set(texts).size > 1, best = texts[ranks.indexOf(low)];
-    const cells = values.map((v, at) => {
-      const span = high - low;
-      const good = !differs ? 0 : texts[at] === best ? 1 : Number.isFinite(span) && span > 0 ? (high - ranks[at]) / span : 0;
-      const shade = good > 0 ? ` style="background:hsl(var(--good), var(--good-light), ${(good * good * 0.85).toFixed(2)})"` : "";
-      return `<td class="${differs && texts[at] === best ? "best" : ""}"${shade}>${texts[at]}</td>`;
-    });
-    html += `<tr><th>${name}<small>${about}</small></th>${cells.join("")}<td class="bound">${bound ? bound(runs[0]) : ""}</td></tr>`;
+  let html = `<thead><tr><th></th>${heads()}<th class="bound">offline</th></tr></thead><tbody>`;
+  for (const row of ROWS) {
+    const [name, about, value, , , bound] = row;
+    html += value
+      ? `<tr><th>${name}<small>${about}</small></th>${cells(runs, row)}<td class="bound">${bound ? bound(runs[0]) : ""}</td></tr>`
+      : `<tr class="group"><th colspan="${runs.length + 2}">${name}</th></tr>`;
   }
   element("summary").innerHTML = html + "</tbody>";
+}
+
+// One figure of every workload: which strategy is good at what.
+function across(row) {
+  const lines = report.workloads.map(({ name }) =>
+    `<tr><th><a href="#${encodeURIComponent(name)}">${escape(name)}</a></th>${cells(report.runs.filter((run) => run.workload === name), row)}</tr>`);
+  element("across").innerHTML = `<thead><tr><th></th>${heads()}</tr></thead><tbody>${lines.join("")}</tbody>`;
 }
 
 // From the page's own tone to the other end, with even steps in grey; the last is full.
@@ -218,7 +232,10 @@ function latency(runs) {
   const used = runs.flatMap((run) => run.speed.histogram.flatMap((n, index) => (n ? [index] : [])));
   const [first, last] = used.length ? [Math.max(0, Math.min(...used) - 1), Math.max(...used) + 2] : [0, 10];
   const figure = element("latency"), width = innerWidthOf(figure);
-  const high = 62, step = 58, top = 22, left = 104, right = 100, height = top + step * runs.length + 58;
+  // Beside the ridges, or above them where there is no room.
+  const narrow = width < 600, longest = Math.max(...runs.map((run) => run.strategy.length));
+  const left = narrow ? 8 : 26 + 7.5 * longest, right = narrow ? 8 : 100;
+  const high = 62, step = narrow ? 84 : 58, top = 22, height = top + step * runs.length + 58;
   const sx = (time) => left + ((Math.log10(time / classAt(first))) / Math.log10(classAt(last) / classAt(first))) * (width - left - right);
   let svg = "";
   for (const at of powers(classAt(first), classAt(last))) {
@@ -237,9 +254,10 @@ function latency(runs) {
     for (const [time, name] of [[p50, "p50"], [p99, "p99"]]) if (time > 0) {
       svg += `<line x1="${sx(time)}" x2="${sx(time)}" y1="${base - 14}" y2="${base + 4}" stroke="${colour(run.strategy)}" stroke-width="2.5"><title>${name}: ${nanos(time)}</title></line>`;
     }
-    svg += `<text class="label" x="${left - 14}" y="${base - 8}" text-anchor="end">${escape(run.strategy)}</text>`;
+    svg += narrow
+      ? `<text class="label" x="${left}" y="${base - 60}">${escape(run.strategy)}</text><text x="${width - right}" y="${base - 60}" text-anchor="end">p50 ${nanos(p50)}, p99 ${nanos(p99)}</text>`
+      : `<text class="label" x="${left - 14}" y="${base - 8}" text-anchor="end">${escape(run.strategy)}</text><text x="${width - right + 16}" y="${base - 20}">p50 ${nanos(p50)}</text><text x="${width - right + 16}" y="${base - 4}">p99 ${nanos(p99)}</text>`;
     svg += `<line class="axis" x1="${left}" x2="${width - right}" y1="${base}" y2="${base}"/>`;
-    svg += `<text x="${width - right + 16}" y="${base - 20}">p50 ${nanos(p50)}</text><text x="${width - right + 16}" y="${base - 4}">p99 ${nanos(p99)}</text>`;
     svg += `<rect data-row="${row}" x="${left}" y="${base - step}" width="${width - left - right}" height="${step}" fill="transparent"/>`;
     if (answers === 0) svg += `<text x="${left + 10}" y="${base - 6}">no answers</text>`;
   });
@@ -317,7 +335,7 @@ function start() {
   for (const { name } of report.workloads) {
     const button = document.createElement("button");
     button.textContent = name;
-    button.onclick = () => { history.replaceState(null, "", `#${name}`); show(name); };
+    button.onclick = () => { history.replaceState(null, "", `#${encodeURIComponent(name)}`); show(name); };
     element("workloads").append(button);
   }
   element("footer").innerHTML = `<p>Measured: ${escape(report.note)}. Every figure is defined in <code>swarm_sched::lab</code>. Sizes are drawn from distributions with the published properties of the Google and Alibaba traces; they are not the traces.</p>`;
@@ -326,7 +344,14 @@ function start() {
     element("heatscale").innerHTML = `<span>0 %<i style="background:linear-gradient(90deg, ${stops()})"></i>100 % reserved</span><span>the scarcer of CPU and memory</span><span><b></b>down</span>`;
     show(name);
   };
-  draw(decodeURIComponent(location.hash.slice(1)));
+  const asked = () => decodeURIComponent(location.hash.slice(1));
+  draw(asked());
+  addEventListener("hashchange", () => { draw(asked()); scrollTo(0, 0); });
+  const figures = ROWS.filter(([, , value]) => value), choice = element("figure");
+  choice.innerHTML = figures.map(([name, about], at) => `<option value="${at}">${name}: ${about}</option>`).join("");
+  choice.onchange = () => across(figures[choice.value]);
+  choice.value = figures.findIndex(([name]) => name === "Fragmentation");
+  choice.onchange();
   drawGrowth();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw(shown));
   let width = innerWidth;
