@@ -5,8 +5,8 @@ const report = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
-// Okabe and Ito's palette, told apart with every kind of colour blindness; dashes help as well.
-const COLOURS = ["#0072b2", "#d55e00", "#7a8288", "#cc79a7", "#009e73", "#b8860b", "#56b4e9", "#8c510a"];
+// After Okabe and Ito, told apart with every kind of colour blindness, on light and dark; dashes help.
+const COLOURS = ["#1c83c4", "#d55e00", "#7a8288", "#cc79a7", "#009e73", "#b8860b", "#56b4e9", "#8c510a"];
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "15 5", "4 4", "1 3", "8 2 1 2"];
 const colour = (strategy) => COLOURS[report.strategies.indexOf(strategy) % COLOURS.length];
 const dash = (strategy) => DASHES[report.strategies.indexOf(strategy) % DASHES.length];
