@@ -11,9 +11,11 @@
 //!    nothing is left to do; all tasks run.
 //!
 //! Times are processor time of this thread, which on a shared machine varies less than wall time.
+//! Each row is a function of its own in [`rows`], so that a profile tells them apart:
+//! `scripts/instructions` counts the instructions of each.
 //!
 //! `cargo bench -p swarm-sched --bench reconcile -- NODES SERVICES REPLICAS`; without arguments
-//! 1,000 nodes, 100 services, 100 replicas. With `fill` it ends after the first row: for a profile.
+//! 1,000 nodes, 100 services, 100 replicas. With `count` it does not look at the clock.
 
 // The rules of the crate whose bench this is, that time is an argument, are for decisions.
 #![allow(clippy::disallowed_methods)]
@@ -26,7 +28,7 @@ use swarm_core::id::IdSource;
 use swarm_core::model::{
     Node, NodeId, NodeState, Service, ServiceId, ServiceMode, Task, TaskState, TaskStatus,
 };
-use swarm_core::scheduler::{PlacementView, Scheduler as _};
+use swarm_core::scheduler::{PlacementView, Placements, Scheduler as _};
 use swarm_core::store::{Batch, Change, Epoch, MemoryStore, Snapshot, Store, Watch};
 use swarm_core::time::Timestamp;
 use swarm_sched::default_planners;
@@ -47,9 +49,8 @@ fn main() {
     let empty = memory();
     let mut cluster = Cluster::with(nodes, services, replicas as u64);
     println!("{:24} {:>10} MiB", "memory before", mib(memory() - empty));
-    let started = clock();
-    let commits = cluster.settle();
-    let took = clock() - started;
+    let mut commits = 0;
+    let took = rows::fill(&mut || commits = cluster.settle());
     assert_eq!(cluster.assigned(), tasks, "every task must have found a node");
     println!("{:24} {:>10} {commits} commits, {}", "fill", show(took), rate(tasks, took));
     println!(
@@ -58,21 +59,41 @@ fn main() {
         mib(memory()),
         (memory() - empty) / tasks
     );
-    if is_profile() {
-        return;
-    }
     decide(nodes, services, replicas as u64);
-    let started = clock();
-    cluster.new_leader();
-    let commits = cluster.settle();
-    println!("{:24} {:>10} {commits} commits", "new leader", show(clock() - started));
+    let took = rows::new_leader(&mut || {
+        cluster.new_leader();
+        commits = cluster.settle();
+    });
+    println!("{:24} {:>10} {commits} commits", "new leader", show(took));
     cluster.run_all();
     cluster.settle();
     cluster.now = cluster.now + Duration::from_secs(600);
     cluster.settle();
-    cluster.row("a task fails", Cluster::fail);
-    cluster.row("a service grows by 10", Cluster::grow);
-    cluster.row("a node is lost", Cluster::lose);
+    cluster.row("a task fails", rows::a_task_fails, Cluster::fail);
+    cluster.row("a service grows by 10", rows::a_service_grows, Cluster::grow);
+    cluster.row("a node is lost", rows::a_node_is_lost, Cluster::lose);
+}
+
+/// What is measured, and nothing else.
+mod rows {
+    use std::time::Duration;
+
+    use super::clock;
+
+    /// A row's name is in its body, lest equal functions become one.
+    macro_rules! rows {
+        ($($row:ident)*) => {$(
+            #[inline(never)]
+            pub(crate) fn $row(work: &mut dyn FnMut()) -> Duration {
+                let started = clock();
+                work();
+                std::hint::black_box(stringify!($row));
+                clock() - started
+            }
+        )*};
+    }
+
+    rows!(fill decide stage write new_leader a_task_fails a_service_grows a_node_is_lost);
 }
 
 struct Cluster {
@@ -171,13 +192,16 @@ impl Cluster {
         }
     }
 
-    fn row(&mut self, name: &str, mut event: impl FnMut(&mut Self, usize)) {
+    fn row(
+        &mut self,
+        name: &str,
+        row: fn(&mut dyn FnMut()) -> Duration,
+        mut event: impl FnMut(&mut Self, usize),
+    ) {
         let mut times: Vec<_> = (0..EVENTS)
             .map(|number| {
                 event(self, number);
-                let started = clock();
-                self.settle();
-                let took = clock() - started;
+                let took = row(&mut || _ = self.settle());
                 // What waits for a restart delay becomes due outside of the measured time.
                 self.now = self.now + Duration::from_secs(30);
                 self.settle();
@@ -247,9 +271,8 @@ fn decide(nodes: usize, services: usize, replicas: u64) {
         let tasks: Vec<_> = view.tasks_unassigned_of(owner.id).cloned().collect();
         let mut ctx = Ctx { now: START, ids: &mut cluster.ids, epoch: Epoch(1) };
         let asked = PlacementView { snapshot: &view, service: Some(owner), tasks: &tasks };
-        let started = clock();
-        let answer = scheduler.place(&asked, &mut ctx);
-        decided += clock() - started;
+        let mut answer = Placements::default();
+        decided += rows::decide(&mut || answer = scheduler.place(&asked, &mut ctx));
         assert!(answer.refused.is_empty(), "there is room for everything");
         let assigned = answer.placed.into_iter().map(|placed| {
             let mut task = Task::clone(view.tasks.of(owner.id, placed.task).expect("it is there"));
@@ -258,9 +281,8 @@ fn decide(nodes: usize, services: usize, replicas: u64) {
             Change::update(task)
         });
         let assigned: Vec<_> = assigned.collect();
-        let started = clock();
-        let shown = view.stage_all(assigned.iter().cloned(), START);
-        staged += clock() - started;
+        let mut shown = Vec::new();
+        staged += rows::stage(&mut || shown = view.stage_all(assigned.iter().cloned(), START));
         assert!(shown.iter().all(Result::is_ok), "the changes are legal");
         changes.extend(assigned);
     }
@@ -268,11 +290,12 @@ fn decide(nodes: usize, services: usize, replicas: u64) {
     let tasks = changes.len();
     let batches: Vec<_> = changes.chunks(2_000).map(|it| Batch::new(START, it.to_vec())).collect();
     drop(changes);
-    let started = clock();
-    for batch in batches {
-        cluster.store.apply_owned(batch).expect("the changes are legal");
-    }
-    let written = clock() - started;
+    let mut batches = batches.into_iter();
+    let written = rows::write(&mut || {
+        for batch in batches.by_ref() {
+            cluster.store.apply_owned(batch).expect("the changes are legal");
+        }
+    });
     for (name, time) in [("decide", decided), ("stage", staged), ("write", written)] {
         println!("{name:24} {:>10} {}", show(time), rate(tasks, time));
     }
@@ -280,15 +303,11 @@ fn decide(nodes: usize, services: usize, replicas: u64) {
 
 /// Processor time of this thread so far. Not for a profile: valgrind does not know that clock.
 fn clock() -> Duration {
-    if is_profile() {
+    if std::env::args().any(|text| text == "count") {
         return Duration::ZERO;
     }
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec as u32)
-}
-
-fn is_profile() -> bool {
-    std::env::args().any(|text| text == "fill")
 }
 
 fn show(time: Duration) -> String {
