@@ -42,6 +42,7 @@ use async_trait::async_trait;
 pub use audit::{Wrong, audit};
 pub use batch::{Batch, Change, Event, Object, ObjectRef};
 pub use index::Kind;
+pub use memo::Touched;
 pub use memory::MemoryStore;
 pub use tables::{Mark, Snapshot, Table};
 pub use tasks::TaskTable;

@@ -9,6 +9,7 @@ use imbl::{OrdMap, OrdSet};
 
 use super::index::Kind;
 use super::layered::Layer;
+use super::memo::Touched;
 use super::tasks::TaskTable;
 use super::{Change, CommitError, Event, Object, ObjectRef};
 use crate::id::Id;
@@ -210,12 +211,14 @@ impl Snapshot {
     /// What somebody derives from the tasks of a service, worked out once for as long as none of
     /// them is written: several planners look at the same tasks in the same way.
     ///
-    /// `derive` must depend on these tasks alone. One value is kept for a service, so this pays for
-    /// what is asked for often; of another type than the one kept it is derived each time.
+    /// `derive` must depend on these tasks alone. It is given the value from before and the tasks
+    /// that are not as they were then, while these are few; it may derive from both what it would
+    /// derive from all tasks. One value is kept for a service, so this pays for what is asked for
+    /// often; of another type than the one kept it is derived each time.
     pub fn derived_of<T: std::any::Any + Send + Sync>(
         &self,
         service: ServiceId,
-        derive: impl FnOnce() -> T,
+        derive: impl FnOnce(Option<(&T, &[Touched])>) -> T,
     ) -> Arc<T> {
         self.tasks.derived_of(service, derive)
     }

@@ -28,7 +28,7 @@ use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::layered::{Layer, Layered};
-use super::memo::Memo;
+use super::memo::{Memo, Touched};
 use super::tables::{Row, first_with, range};
 use crate::model::{NetworkId, NodeId, ServiceId, Task, TaskId, TaskState};
 
@@ -80,12 +80,14 @@ impl Group {
     }
 
     fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
+        self.memo.touch(old.into_iter().chain([&**new]));
         self.rows.insert(new.id, Row(new.clone()));
         list(&mut self.waiting, new.id, old.is_some_and(waits), waits(new));
         list(&mut self.removed, new.id, old.is_some_and(is_removed), is_removed(new));
     }
 
     fn remove(&mut self, old: &Task) {
+        self.memo.touch([old]);
         self.rows.remove(&old.id);
         list(&mut self.waiting, old.id, waits(old), false);
         list(&mut self.removed, old.id, is_removed(old), false);
@@ -189,11 +191,11 @@ impl TaskTable {
     pub(super) fn derived_of<T: Any + Send + Sync>(
         &self,
         service: ServiceId,
-        derive: impl FnOnce() -> T,
+        derive: impl FnOnce(Option<(&T, &[Touched])>) -> T,
     ) -> Arc<T> {
         match self.group(service) {
             Some(group) => group.memo.get(derive),
-            None => Arc::new(derive()),
+            None => Arc::new(derive(None)),
         }
     }
 
@@ -281,9 +283,8 @@ impl TaskTable {
             self.close();
             // Taken out, so that it is not copied if no other view has it.
             let group = self.groups.get_mut(&service).map(|row| std::mem::take(&mut row.0));
-            let mut group = group.unwrap_or_default();
+            let group = group.unwrap_or_default();
             let before = group.sizes();
-            Arc::make_mut(&mut group).memo = Memo::default();
             self.open = Some(Open { service, group, before });
         }
         let open = self.open.as_mut().expect("it was opened");

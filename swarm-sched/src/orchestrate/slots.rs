@@ -1,12 +1,14 @@
 //! Pure: the tasks of a service by the place that they fill, and what a new task looks like.
 
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use swarm_core::control::Ctx;
 use swarm_core::model::{
     Driver, NodeId, Service, ServiceAnnotations, Task, TaskState, TaskStatus, Version,
 };
-use swarm_core::store::Snapshot;
+use swarm_core::store::{Snapshot, Touched};
 use swarm_core::time::Timestamp;
 
 use super::restart;
@@ -31,7 +33,16 @@ impl Place {
 ///
 /// Planners pass over all places of a service for each event of it, and most of these are
 /// [calm](Slot::is_calm). What tells that lies side by side, so that they need not fetch the tasks.
+/// Nor are all of these fetched and sorted again for an event of a few: the places of those lie
+/// beside the others, until there are many.
 pub(super) struct Slots {
+    sorted: Arc<Sorted>,
+    /// The places whose tasks changed after they had been sorted, with all their tasks: maybe none.
+    since: BTreeMap<Place, Vec<Arc<Task>>>,
+}
+
+/// The tasks as they were at one time.
+struct Sorted {
     tasks: Vec<Arc<Task>>,
     places: Vec<Known>,
     /// The first calm task, which most are [like](Slot::alike).
@@ -59,9 +70,14 @@ impl Slots {
     pub(super) fn of(view: &Snapshot, service: &Service) -> Arc<Self> {
         let global = service.spec.mode.is_global();
         let sort = || Self::from_tasks(view.tasks_of(service.id).cloned(), global);
-        let slots = view.derived_of(service.id, sort);
+        let slots = view.derived_of(service.id, |before: Option<(&Self, &[Touched])>| {
+            let followed = before.and_then(|(slots, changes)| slots.follow(changes, view, service));
+            followed.unwrap_or_else(sort)
+        });
         // A service does not change its mode; were it otherwise, this would be of the mode before.
-        if slots.global == global { slots } else { Arc::new(sort()) }
+        let slots = if slots.sorted.global == global { slots } else { Arc::new(sort()) };
+        debug_assert!(slots.iter().eq(sort().iter()), "what was followed is what would be sorted");
+        slots
     }
 
     pub(super) fn from_tasks(tasks: impl Iterator<Item = Arc<Task>>, global: bool) -> Self {
@@ -77,33 +93,100 @@ impl Slots {
         let mut end = 0;
         let places = tasks.chunk_by(same).map(|tasks| {
             end += tasks.len();
-            let calm = match tasks {
-                [task] if is_calm(task) => {
-                    let alike = sample.as_ref().is_some_and(|sample| are_alike(task, sample));
-                    Some(Calm { node: task.node_id, alike })
-                }
-                _ => None,
-            };
+            let calm = Calm::of(tasks, sample.as_deref());
             Known { place: Place::of(&tasks[0], global), end, calm }
         });
         let places = places.collect();
-        Self { tasks, places, sample, global }
+        let sorted = Arc::new(Sorted { tasks, places, sample, global });
+        Self { sorted, since: BTreeMap::new() }
     }
 
-    /// A task that shall run and does, or will: what is said of it holds for all places that are
-    /// [alike](Slot::alike).
+    /// The same after a few tasks have changed: none, if to sort all is no more work.
+    fn follow(&self, changes: &[Touched], view: &Snapshot, service: &Service) -> Option<Self> {
+        let place = |task: &Touched| match self.sorted.global {
+            true => Place::Node(task.node.unwrap_or_default()),
+            false => Place::Slot(task.slot),
+        };
+        let mut since = self.since.clone();
+        for changed in changes.iter().map(place).collect::<BTreeSet<_>>() {
+            let known = self.at(changed).iter().map(|task| task.id);
+            let touched = changes.iter().filter(|task| place(task) == changed).map(|task| task.id);
+            let ids: BTreeSet<_> = known.chain(touched).collect();
+            let tasks = ids.into_iter().filter_map(|id| view.tasks.of(service.id, id));
+            let mut tasks: Vec<_> = tasks
+                .filter(|task| task.desired_state != TaskState::Remove)
+                .filter(|task| Place::of(task, self.sorted.global) == changed)
+                .cloned()
+                .collect();
+            tasks.sort_by_key(|task| age(task));
+            since.insert(changed, tasks);
+        }
+        let few = 8 + self.sorted.places.len() / 8;
+        (since.len() <= few).then(|| Self { sorted: self.sorted.clone(), since })
+    }
+
+    /// The tasks of a place.
+    fn at(&self, place: Place) -> &[Arc<Task>] {
+        if let Some(tasks) = self.since.get(&place) {
+            return tasks;
+        }
+        let places = &self.sorted.places;
+        let Ok(found) = places.binary_search_by_key(&place, |known| known.place) else {
+            return &[];
+        };
+        let start = found.checked_sub(1).map_or(0, |before| places[before].end);
+        &self.sorted.tasks[start..places[found].end]
+    }
+
+    /// A task that shall run and does, or will, or did when the tasks were sorted: what is said of it
+    /// holds for all places that are [alike](Slot::alike).
     pub(super) fn sample(&self) -> Option<&Arc<Task>> {
-        self.sample.as_ref()
+        self.sorted.sample.as_ref()
     }
 
     /// The places that have tasks, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Slot<'_>> {
         let mut start = 0;
-        self.places.iter().map(move |known| {
-            let tasks = &self.tasks[start..known.end];
+        let mut sorted = self.sorted.places.iter().map(move |known| {
+            let tasks = &self.sorted.tasks[start..known.end];
             start = known.end;
             Slot { place: known.place, tasks, known: known.calm }
-        })
+        });
+        let sample = self.sample().map(|sample| &**sample);
+        let mut since = self.since.iter().map(move |(place, tasks)| Slot {
+            place: *place,
+            tasks,
+            known: Calm::of(tasks, sample),
+        });
+        let (mut next, mut newer) = (sorted.next(), since.next());
+        let merged = std::iter::from_fn(move || {
+            let order = match (&next, &newer) {
+                (Some(next), Some(newer)) => next.place.cmp(&newer.place),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            if order.is_lt() {
+                return std::mem::replace(&mut next, sorted.next());
+            }
+            if order.is_eq() {
+                next = sorted.next();
+            }
+            std::mem::replace(&mut newer, since.next())
+        });
+        merged.filter(|slot| !slot.tasks.is_empty())
+    }
+}
+
+impl Calm {
+    /// What is known of a place's one task, if it has one that is calm.
+    fn of(tasks: &[Arc<Task>], sample: Option<&Task>) -> Option<Self> {
+        match tasks {
+            [task] if is_calm(task) => {
+                let alike = sample.is_some_and(|sample| are_alike(task, sample));
+                Some(Self { node: task.node_id, alike })
+            }
+            _ => None,
+        }
     }
 }
 
@@ -117,10 +200,15 @@ fn sorted<K: Ord>(
     tasks.sort_by(|(one, _), (other, _)| one.cmp(other));
     for same in tasks.chunk_by_mut(|(one, _), (other, _)| one == other) {
         if same.len() > 1 {
-            same.sort_by_key(|(_, task)| (task.job_iteration, task.created_at, task.id));
+            same.sort_by_key(|(_, task)| age(task));
         }
     }
     tasks.into_iter().map(|(_, task)| task).collect()
+}
+
+/// In which order the tasks of a place were made.
+fn age(task: &Task) -> impl Ord + use<> {
+    (task.job_iteration, task.created_at, task.id)
 }
 
 /// Whether a task shall run, now and not later, has not ended, and may stay as far as it was told.
@@ -151,6 +239,15 @@ pub(super) struct Slot<'a> {
     /// The oldest first.
     pub(super) tasks: &'a [Arc<Task>],
     known: Option<Calm>,
+}
+
+/// The same place with the very same tasks.
+impl PartialEq for Slot<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.place == other.place
+            && self.tasks.len() == other.tasks.len()
+            && self.tasks.iter().zip(other.tasks).all(|(one, other)| Arc::ptr_eq(one, other))
+    }
 }
 
 impl<'a> Slot<'a> {
