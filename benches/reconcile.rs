@@ -6,7 +6,8 @@
 //! 1. `fill`: services are there, tasks are not; ends when every task is assigned and committed.
 //! 2. On a cluster of its own, `decide`: pending tasks of these services, each service asked for once;
 //!    `stage`: what was decided, shown to the next; `write`: one commit for each 2,000 tasks.
-//! 3. `new leader`: a new controller, with new planners and no caches, looks at everything once.
+//! 3. `new leader`: a new controller, with new planners and no caches, looks at everything once; `its
+//!    first placement`, for a service that grows.
 //! 4. `a task fails`, `a service grows by 10`, `a node is lost`: from the event's commit until
 //!    nothing is left to do; all tasks run.
 //!
@@ -69,6 +70,10 @@ fn main() {
     cluster.settle();
     cluster.now = cluster.now + Duration::from_secs(600);
     cluster.settle();
+    // Its scheduler adds up what every node carries when it is asked for the first time.
+    Cluster::grow(&mut cluster, 0);
+    let took = rows::first_placement(&mut || _ = cluster.settle());
+    println!("{:24} {:>10}", "its first placement", show(took));
     cluster.row("a task fails", rows::a_task_fails, Cluster::fail);
     cluster.row("a service grows by 10", rows::a_service_grows, Cluster::grow);
     cluster.row("a node is lost", rows::a_node_is_lost, Cluster::lose);
@@ -93,7 +98,8 @@ mod rows {
         )*};
     }
 
-    rows!(fill decide stage write new_leader a_task_fails a_service_grows a_node_is_lost);
+    rows!(fill decide stage write new_leader first_placement);
+    rows!(a_task_fails a_service_grows a_node_is_lost);
 }
 
 struct Cluster {
