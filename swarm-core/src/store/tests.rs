@@ -213,6 +213,65 @@ fn staged_changes_keep_revisions_and_can_be_committed() {
     assert_eq!(apply(&store, vec![Change::update(update)]), Ok(Version(2)));
 }
 
+#[test]
+fn copies_of_a_working_copy_are_told_apart() {
+    let mut ids = IdSource::seeded(1);
+    let mut first = MemoryStore::default().snapshot();
+    let mut stage = |view: &mut Snapshot, number| {
+        let nobodys = |_| Change::create(task(&mut ids, ServiceId::NIL));
+        view.stage_all((0..number).map(nobodys), NOW);
+    };
+    assert!(first.mark().is_none());
+    stage(&mut first, 1);
+    let here = first.mark().unwrap().clone();
+    let mut second = first.clone();
+    assert_eq!((first.staged_since(&here), second.staged_since(&here)), (Some(0), Some(0)));
+    stage(&mut second, 3);
+    let there = second.mark().unwrap().clone();
+    assert_eq!((second.staged_since(&here), first.staged_since(&there)), (Some(3), None));
+    stage(&mut first, 3);
+    assert_eq!(first.staged_since(&there), None, "as many changes, on another copy");
+    stage(&mut first, 0);
+    assert_eq!(first.staged_since(&here), Some(3), "nothing happened");
+}
+
+/// What is derived from the tasks of a service is kept, and then told what has changed, while that
+/// is little.
+#[test]
+fn what_is_derived_hears_of_what_changed() {
+    let store = MemoryStore::default();
+    let mut ids = IdSource::seeded(1);
+    let web = service(&mut ids, "web");
+    let tasks: Vec<_> = (0..40).map(|_| task(&mut ids, web.id)).collect();
+    let mut changes = vec![Change::create(web.clone())];
+    changes.extend(tasks.iter().cloned().map(Change::create));
+    apply(&store, changes).unwrap();
+    // How often it was derived, and from which changes the last time.
+    type Derived = (usize, Option<Vec<TaskId>>);
+    let derived = |view: &Snapshot| {
+        view.derived_of(web.id, |before: Option<(&Derived, &[super::Touched])>| match before {
+            Some(((times, _), changes)) => {
+                (times + 1, Some(changes.iter().map(|task| task.id).collect()))
+            }
+            None => (1, None),
+        })
+    };
+    let end = |tasks: &[Task]| {
+        let ended = tasks.iter().map(|task| Change::Desire(task.id, TaskState::Shutdown)).collect();
+        apply(&store, ended).unwrap();
+        derived(&store.snapshot()).as_ref().clone()
+    };
+    assert_eq!(*derived(&store.snapshot()), (1, None));
+    assert_eq!(*derived(&store.snapshot()), (1, None), "nothing changed");
+    let mut view = store.snapshot();
+    view.stage(Change::Desire(tasks[0].id, TaskState::Shutdown), NOW).unwrap();
+    assert_eq!(derived(&view).0, 2, "staged");
+    assert_eq!(*derived(&store.snapshot()), (1, None), "which the store does not know");
+    assert_eq!(end(&tasks[1..3]), (2, Some(vec![tasks[1].id, tasks[2].id])));
+    assert_eq!(end(&tasks[3..4]), (3, Some(vec![tasks[3].id])));
+    assert_eq!(end(&tasks[4..]), (1, None), "too much");
+}
+
 /// A task that had to leave its node stays what it is until it has stopped, and is rejected then.
 #[test]
 fn the_end_of_an_evicted_task_is_a_rejection() {
