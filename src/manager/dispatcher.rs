@@ -3,6 +3,7 @@
 //! The one thing kept here and not in the store is when each agent was last heard: it is about
 //! this leader's connections and dies with them. A new leader starts with twice the patience
 //! (six heartbeats), so that a failover marks no healthy node down (SwarmKit: `manager/dispatcher`).
+//! Times here are how long the manager has been up: a wall clock that is set must not silence a node.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,7 +24,7 @@ const REGISTRATION_WINDOW: Duration = Duration::from_secs(8);
 /// A look at the deadlines that is planned.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
-    planned_at: Timestamp,
+    planned_at: Duration,
     /// How long to wait for it.
     pub pause: Duration,
 }
@@ -42,13 +43,13 @@ pub enum Refusal {
 /// The sessions of one leader.
 pub struct Dispatcher {
     nodes: BTreeMap<NodeId, Contact>,
-    deadlines: BTreeSet<(Timestamp, NodeId)>,
+    deadlines: BTreeSet<(Duration, NodeId)>,
 }
 
 struct Contact {
     session: Option<SessionId>,
-    deadline: Timestamp,
-    opened: Vec<Timestamp>,
+    deadline: Duration,
+    opened: Vec<Duration>,
 }
 
 /// The heartbeat period of the cluster.
@@ -61,7 +62,7 @@ pub fn heartbeat(view: &Snapshot) -> Duration {
 impl Dispatcher {
     /// The dispatcher of a new leader: every node that was in session is given time to return.
     #[must_use]
-    pub fn new(view: &Snapshot, now: Timestamp) -> Self {
+    pub fn new(view: &Snapshot, now: Duration) -> Self {
         let mut dispatcher = Self { nodes: BTreeMap::new(), deadlines: BTreeSet::new() };
         let patience = heartbeat(view) * defaults::HEARTBEAT_GRACE_NEW_LEADER;
         for node in view.nodes.iter().filter(|node| node.status.state != NodeState::Down) {
@@ -78,7 +79,7 @@ impl Dispatcher {
         &mut self,
         node: NodeId,
         view: &Snapshot,
-        now: Timestamp,
+        now: Duration,
         ids: &mut IdSource,
     ) -> Result<SessionId, Refusal> {
         if view.nodes.get(node).is_none() {
@@ -86,7 +87,7 @@ impl Dispatcher {
         }
         let grace = heartbeat(view) * defaults::HEARTBEAT_GRACE;
         let contact = self.expect(node, now + grace);
-        contact.opened.retain(|at| now.since(*at) < REGISTRATION_WINDOW);
+        contact.opened.retain(|at| now.saturating_sub(*at) < REGISTRATION_WINDOW);
         if contact.opened.len() >= REGISTRATIONS {
             return Err(Refusal::TooFast);
         }
@@ -102,7 +103,7 @@ impl Dispatcher {
         node: NodeId,
         session: SessionId,
         view: &Snapshot,
-        now: Timestamp,
+        now: Duration,
     ) -> bool {
         if !self.is_current(node, session) {
             return false;
@@ -118,14 +119,14 @@ impl Dispatcher {
     }
 
     /// A node said goodbye: it is due at once.
-    pub fn goodbye(&mut self, node: NodeId, session: SessionId, now: Timestamp) {
+    pub fn goodbye(&mut self, node: NodeId, session: SessionId, now: Duration) {
         if self.is_current(node, session) {
             self.expect(node, now);
         }
     }
 
     /// The nodes that have been silent for too long. Their sessions are over.
-    fn expire(&mut self, now: Timestamp) -> Vec<NodeId> {
+    fn expire(&mut self, now: Duration) -> Vec<NodeId> {
         let mut silent = Vec::new();
         while let Some(&(deadline, node)) = self.deadlines.first() {
             if deadline > now {
@@ -139,7 +140,7 @@ impl Dispatcher {
     }
 
     /// Nobody's silence means anything: every node is given time to be heard.
-    fn forgive(&mut self, view: &Snapshot, now: Timestamp) {
+    fn forgive(&mut self, view: &Snapshot, now: Duration) {
         let patience = heartbeat(view) * defaults::HEARTBEAT_GRACE;
         for node in self.nodes.keys().copied().collect::<Vec<_>>() {
             self.expect(node, now + patience);
@@ -149,17 +150,17 @@ impl Dispatcher {
     /// Plans the next look at the deadlines: at the first of them, and once in every heartbeat
     /// period, so that a shorter period counts at once.
     #[must_use]
-    pub fn next_look(&self, view: &Snapshot, now: Timestamp) -> Look {
+    pub fn next_look(&self, view: &Snapshot, now: Duration) -> Look {
         let period = heartbeat(view);
-        let pause = self.next_deadline().map_or(period, |at| at.since(now)).min(period);
+        let pause = self.next_deadline().map_or(period, |at| at.saturating_sub(now)).min(period);
         Look { planned_at: now, pause }
     }
 
     /// Looks at the deadlines: the nodes that have been silent for too long. `None` when this manager
     /// was paused since it planned to look, as a suspended machine is: then every node is given
     /// time to be heard.
-    pub fn look(&mut self, planned: &Look, view: &Snapshot, now: Timestamp) -> Option<Vec<NodeId>> {
-        let late = now.since(planned.planned_at).saturating_sub(planned.pause);
+    pub fn look(&mut self, planned: &Look, view: &Snapshot, now: Duration) -> Option<Vec<NodeId>> {
+        let late = now.saturating_sub(planned.planned_at).saturating_sub(planned.pause);
         if late > heartbeat(view) {
             self.forgive(view, now);
             return None;
@@ -169,17 +170,17 @@ impl Dispatcher {
 
     /// The store did not take the news that a node is silent: it is due again at `at`, unless it
     /// opened a session meanwhile.
-    pub fn retry(&mut self, node: NodeId, at: Timestamp) {
+    pub fn retry(&mut self, node: NodeId, at: Duration) {
         if !self.nodes.contains_key(&node) {
             self.expect(node, at);
         }
     }
 
-    fn next_deadline(&self) -> Option<Timestamp> {
+    fn next_deadline(&self) -> Option<Duration> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    fn expect(&mut self, node: NodeId, deadline: Timestamp) -> &mut Contact {
+    fn expect(&mut self, node: NodeId, deadline: Duration) -> &mut Contact {
         let contact = self.nodes.entry(node).or_insert(Contact {
             session: None,
             deadline,
@@ -240,9 +241,9 @@ mod tests {
     use swarm_core::model::Task;
     use swarm_core::store::Object;
 
-    const T0: Timestamp = Timestamp::from_secs(1_000);
+    const T0: Duration = Duration::from_secs(1_000);
 
-    fn after(secs: u64) -> Timestamp {
+    fn after(secs: u64) -> Duration {
         T0 + Duration::from_secs(secs)
     }
 

@@ -19,6 +19,7 @@ use swarm_core::secret::{Reader, SecretStore};
 use swarm_core::store::{Batch, Change, CommitError, Epoch, Leadership, Snapshot, Store, Watch};
 use swarm_core::time::Clock;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::assign::{Affected, AssignmentSet, affected};
@@ -45,6 +46,8 @@ pub struct Sessions {
     pub(super) store: Arc<dyn Store>,
     secrets: Arc<dyn SecretStore>,
     clock: Arc<dyn Clock>,
+    /// What silence is measured from.
+    started: Instant,
     ids: Mutex<IdSource>,
     leading: Mutex<Option<Leading>>,
     common: Mutex<Arc<Common>>,
@@ -109,6 +112,7 @@ impl Sessions {
             store,
             secrets,
             clock,
+            started: Instant::now(),
             ids: Mutex::new(IdSource::random()),
             leading: Mutex::new(None),
             common: Mutex::default(),
@@ -141,7 +145,7 @@ impl Sessions {
         let deadlines = Arc::new(Notify::new());
         *self.leading() = Some(Leading {
             epoch,
-            dispatcher: Dispatcher::new(&view, self.clock.now()),
+            dispatcher: Dispatcher::new(&view, self.uptime()),
             links: BTreeMap::new(),
             logs: BTreeMap::new(),
             next_log: 0,
@@ -156,6 +160,11 @@ impl Sessions {
 
     fn leading(&self) -> MutexGuard<'_, Option<Leading>> {
         self.leading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The dispatcher's time, which nobody can set.
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// What this leader decided: it must not be written once it leads no more.
@@ -190,7 +199,7 @@ impl Sessions {
     async fn expire_sessions(&self, changed: &Notify) {
         loop {
             let view = self.store.snapshot();
-            let now = self.clock.now();
+            let now = self.uptime();
             let planned = match &*self.leading() {
                 Some(leading) => leading.dispatcher.next_look(&view, now),
                 None => return,
@@ -199,7 +208,7 @@ impl Sessions {
                 () = tokio::time::sleep(planned.pause) => {}
                 () = changed.notified() => {}
             }
-            let (view, now) = (self.store.snapshot(), self.clock.now());
+            let (view, now) = (self.store.snapshot(), self.uptime());
             let silent = match &mut *self.leading() {
                 Some(leading) => leading.dispatcher.look(&planned, &view, now),
                 None => return,
@@ -211,7 +220,8 @@ impl Sessions {
             for node in silent {
                 info!(%node, "silent for too long: down");
                 self.hang_up(node, None);
-                let down = |node: &Node| dispatcher::down(node, now, "heartbeat failure");
+                let at = self.clock.now();
+                let down = |node: &Node| dispatcher::down(node, at, "heartbeat failure");
                 if let Err(error) = self.change_node(node, down).await {
                     warn!(%node, %error, "could not be marked down; trying again");
                     self.retry_expiry(node);
@@ -221,7 +231,7 @@ impl Sessions {
     }
 
     fn retry_expiry(&self, node: NodeId) {
-        let again = self.clock.now() + RETRY_AFTER;
+        let again = self.uptime() + RETRY_AFTER;
         if let Some(leading) = &mut *self.leading() {
             leading.dispatcher.retry(node, again);
         }
@@ -308,7 +318,7 @@ impl Sessions {
             let mut leading = self.leading();
             let leading = leading.as_mut().ok_or(Ended::NotLeading)?;
             let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-            let session = leading.dispatcher.open(node, &view, self.clock.now(), &mut ids)?;
+            let session = leading.dispatcher.open(node, &view, self.uptime(), &mut ids)?;
             let link = Link { session, wake: wake.clone(), outbound: outbound.clone() };
             leading.links.insert(node, link);
             leading.deadlines.notify_one();
@@ -362,7 +372,7 @@ impl Sessions {
     ) -> Result<(), Ended> {
         let view = self.store.snapshot();
         let current = match &mut *self.leading() {
-            Some(leading) => leading.dispatcher.heard(node, session, &view, self.clock.now()),
+            Some(leading) => leading.dispatcher.heard(node, session, &view, self.uptime()),
             None => return Err(Ended::NotLeading),
         };
         if !current {
@@ -378,7 +388,7 @@ impl Sessions {
             AgentMessage::Logs(chunk) => self.route_logs(chunk).await,
             AgentMessage::Goodbye => {
                 if let Some(leading) = &mut *self.leading() {
-                    leading.dispatcher.goodbye(node, session, self.clock.now());
+                    leading.dispatcher.goodbye(node, session, self.uptime());
                     leading.deadlines.notify_one();
                 }
                 return Err(Ended::Goodbye);

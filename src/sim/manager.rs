@@ -46,8 +46,7 @@ pub(super) struct Leading {
     pub(super) common: Arc<Common>,
     pub(super) reports: Vec<(NodeId, Vec<(TaskId, TaskStatus)>)>,
     reporting: bool,
-    /// When the deadlines are looked at next, by the monotonic clock, and what was planned for then
-    /// by the wall clock.
+    /// When the deadlines are looked at next, and what was planned for then.
     pub(super) look_at: Timestamp,
     pub(super) look: Look,
 }
@@ -101,15 +100,15 @@ impl World {
 
     pub(super) fn start_leading(&mut self, index: usize, epoch: Epoch) {
         let (now, seed) = (self.now, self.dice.below(u64::MAX));
-        let local = self.hosts[index].local(now);
+        let (local, uptime) = (self.hosts[index].local(now), self.elapsed());
         let (planners, impatient) = (self.planners.clone(), self.meddle.impatient);
         let Some(manager) = &mut self.hosts[index].manager else { return };
         let store = manager.replica.store.clone();
         let view = store.snapshot();
         // A bug that a test may plant: the patience is nearly over when it begins.
-        let since = if impatient { local.before(Duration::from_secs(29)) } else { local };
-        let dispatcher = Dispatcher::new(&view, since);
-        let look = dispatcher.next_look(&view, local);
+        let planted = if impatient { Duration::from_secs(29) } else { Duration::ZERO };
+        let dispatcher = Dispatcher::new(&view, uptime.saturating_sub(planted));
+        let look = dispatcher.next_look(&view, uptime);
         manager.leading = Some(Leading {
             epoch,
             controller: Controller::new(planners, epoch, &view),
@@ -248,8 +247,7 @@ impl World {
             },
             Reply::Down(node) => {
                 if result.is_err() {
-                    let local = self.hosts[index].local(self.now);
-                    leading.dispatcher.retry(node, local + RETRY_AFTER);
+                    leading.dispatcher.retry(node, self.elapsed() + RETRY_AFTER);
                     leading.look_at = leading.look_at.min(self.now + RETRY_AFTER);
                 }
             }

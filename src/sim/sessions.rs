@@ -111,14 +111,13 @@ impl World {
         if leading.look_at > self.now {
             return;
         }
-        let local = self.hosts[index].local(self.now);
-        match leading.dispatcher.look(&leading.look, view, local) {
+        match leading.dispatcher.look(&leading.look, view, self.elapsed()) {
             None => self.covered("dispatcher: a manager that was paused forgives"),
             Some(silent) => {
                 silent.into_iter().for_each(|node| self.is_silent(index, leading, node, view));
             }
         }
-        self.look_later(leading, local, view);
+        self.look_later(leading, view);
     }
 
     fn is_silent(&mut self, index: usize, leading: &mut Leading, node: NodeId, view: &Snapshot) {
@@ -133,8 +132,8 @@ impl World {
         }
     }
 
-    fn look_later(&mut self, leading: &mut Leading, local: Timestamp, view: &Snapshot) {
-        leading.look = leading.dispatcher.next_look(view, local);
+    fn look_later(&mut self, leading: &mut Leading, view: &Snapshot) {
+        leading.look = leading.dispatcher.next_look(view, self.elapsed());
         leading.look_at = self.now + leading.look.pause.max(Duration::from_millis(1));
     }
 
@@ -184,7 +183,8 @@ impl World {
             return self.open(index, leading, (node, stream), (description, addr), view);
         }
         let session = leading.sessions.get(&node).filter(|session| session.stream == stream);
-        let current = session.is_some_and(|s| leading.dispatcher.heard(node, s.id, view, local));
+        let now = self.elapsed();
+        let current = session.is_some_and(|s| leading.dispatcher.heard(node, s.id, view, now));
         if !current {
             self.covered("dispatcher: a message of a session that is over");
             return self.close(stream, false);
@@ -205,8 +205,7 @@ impl World {
         hello: (NodeDescription, String),
         view: &Snapshot,
     ) {
-        let local = self.hosts[index].local(self.now);
-        let opened = leading.dispatcher.open(node, view, local, &mut leading.ids);
+        let opened = leading.dispatcher.open(node, view, self.elapsed(), &mut leading.ids);
         let id = match opened {
             Ok(id) => id,
             Err(dispatcher::Refusal::UnknownNode) => {
@@ -226,7 +225,7 @@ impl World {
             self.covered("dispatcher: a later session of a node takes over");
             self.close(former.stream, false);
         }
-        self.look_later(leading, local, view);
+        self.look_later(leading, view);
         self.describe(index, leading, node, id, Box::new(hello), view);
     }
 

@@ -71,7 +71,7 @@ impl Restarts {
         let place = Place::of(step.after, task);
         let same_run = |old: &&Arc<Task>| old.job_iteration == task.job_iteration;
         let former = place.tasks(view).filter(same_run);
-        let Some(former) = former.max_by_key(|old| (old.created_at, old.id)) else {
+        let Some(former) = former.max_by_key(|old| (old.turn, old.created_at, old.id)) else {
             self.made.remove(&place);
             return Ok(());
         };

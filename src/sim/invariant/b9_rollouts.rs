@@ -174,7 +174,7 @@ fn in_flight(
     let mut latest: BTreeMap<Place, &Task> = BTreeMap::new();
     for task in view.tasks_of(service.id).filter(|task| task.rollout == began) {
         let last = latest.entry(Place::of(view, task)).or_insert(task);
-        if (task.created_at, task.id) > (last.created_at, last.id) {
+        if (task.turn, task.created_at, task.id) > (last.turn, last.created_at, last.id) {
             *last = task;
         }
     }

@@ -146,7 +146,9 @@ impl Look<'_> {
         for task in self.state.tasks_of(service.id).filter(kept) {
             places.entry(Place::of(self.state, task)).or_default().push(task.clone());
         }
-        places.values_mut().for_each(|tasks| tasks.sort_by_key(|task| (task.created_at, task.id)));
+        places
+            .values_mut()
+            .for_each(|tasks| tasks.sort_by_key(|task| (task.turn, task.created_at, task.id)));
         places
     }
 

@@ -99,6 +99,9 @@ crate::object! {
         service_id: ServiceId = "ServiceID" omit,
         /// Its place among the replicas, from 1, in a job from 0; 0 in the global modes.
         slot: u64 = "Slot" omit,
+        /// Which task of its slot it is, in the global modes of its node, counted from 0: of two the
+        /// higher one is the newer, whatever the clocks of the leaders that made them said. (Ours.)
+        turn: u64 = "Turn" omit,
         /// Where it runs; set once.
         node_id: Option<NodeId> = "NodeID" omit,
         /// What is observed of it.

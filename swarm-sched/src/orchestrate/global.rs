@@ -161,12 +161,7 @@ impl<'a> Keeper<'a> {
             Some(slot) if is_taken(slot, ctx) => self.repair.slot(slot, ctx, plan),
             _ if !takes_tasks => {}
             slot => {
-                let mut task = self.repair.maker.task(Place::Node(id), ctx);
-                if let Some(slot) = slot {
-                    let old = slot.newest();
-                    restart::start(self.repair.view, &mut task, ctx.now, (slot, old), ctx.now);
-                    task.restarts.clone_from(&old.restarts);
-                }
+                let task = self.repair.fresh(Place::Node(id), slot, ctx);
                 plan.changes.push(Change::create(task));
             }
         }

@@ -176,12 +176,7 @@ impl<'a> Replicated<'a> {
         let room = CHANGES_PER_PLAN.saturating_sub(plan.changes.len());
         let vacant = (0..total).map(Place::Slot).filter(|place| !self.taken.contains(place));
         for place in vacant.take(missing.min(room)) {
-            let mut task = self.repair.maker.task(place, ctx);
-            if let Some(slot) = self.vacant.get(&place) {
-                let old = slot.newest();
-                restart::start(self.repair.view, &mut task, ctx.now, (*slot, old), ctx.now);
-                task.restarts.clone_from(&old.restarts);
-            }
+            let task = self.repair.fresh(place, self.vacant.get(&place).copied(), ctx);
             plan.changes.push(Change::create(task));
         }
         if missing > room {

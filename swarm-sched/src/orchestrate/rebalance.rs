@@ -301,7 +301,7 @@ impl Rebalance {
         let slots = Slots::from_tasks(slot_tasks.iter().cloned(), false);
         let slot = slots.iter().next()?;
         let old = slot.wanted().next()?;
-        let mut new = Maker::new(view, service).task(slot.place, ctx);
+        let mut new = Maker::new(view, service).task(slot.place, Some(slot), ctx);
         new.relieves = Some(old.id);
         new.restarts.clone_from(&old.restarts);
         let mut then = view.clone();

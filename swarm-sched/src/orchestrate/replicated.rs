@@ -105,12 +105,7 @@ fn fill(
     let vacant = (1..).map(Place::Slot).filter(|place| taken.next_if_eq(place).is_none());
     let vacant: Vec<_> = vacant.take(missing.min(CHANGES_PER_PLAN)).collect();
     for place in vacant {
-        let mut task = repair.maker.task(place, ctx);
-        if let Some(slot) = free.remove(&place) {
-            let old = slot.newest();
-            restart::start(repair.view, &mut task, ctx.now, (slot, old), ctx.now);
-            task.restarts.clone_from(&old.restarts);
-        }
+        let task = repair.fresh(place, free.remove(&place), ctx);
         plan.changes.push(Change::create(task));
     }
     if missing > CHANGES_PER_PLAN {

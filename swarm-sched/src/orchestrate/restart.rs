@@ -17,7 +17,7 @@ use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::{Nanos, Timestamp};
 
 use super::clean::Clean;
-use super::slots::{Maker, Slot, goal, rank};
+use super::slots::{Maker, Place, Slot, goal, rank};
 
 /// How long a replacement waits for its predecessor to stop.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -200,9 +200,11 @@ impl<'a> Repair<'a> {
         ctx: &mut Ctx<'_>,
         plan: &mut Plan,
     ) {
+        let again = should_restart(task, ctx.now);
         if let Some(at) = held_until(task, ctx.now)
             && (task.status.state.is_terminal() || task.eviction.is_some())
             && !relieved
+            && again
         {
             // It failed while it was being made ready, or has to leave. One attempt for each
             // delay, no more.
@@ -210,7 +212,7 @@ impl<'a> Repair<'a> {
         }
         plan.changes.push(Change::Desire(task.id, TaskState::Shutdown));
         let heir = slot.wanted().next_back().is_some_and(|newest| newest.id == task.id);
-        if self.replace && heir && !relieved && should_restart(task, ctx.now) {
+        if self.replace && heir && !relieved && again {
             let new = self.replacement(slot, task, ctx);
             plan.because(
                 Key::Task(new.id),
@@ -220,10 +222,21 @@ impl<'a> Repair<'a> {
         }
     }
 
+    /// A task for a place that none shall run in. It goes on from the one that was there last.
+    pub(super) fn fresh(&self, place: Place, slot: Option<Slot<'_>>, ctx: &mut Ctx<'_>) -> Task {
+        let mut new = self.maker.task(place, slot, ctx);
+        if let Some(slot) = slot {
+            let old = slot.newest();
+            start(self.view, &mut new, ctx.now, (slot, old), ctx.now);
+            new.restarts.clone_from(&old.restarts);
+        }
+        new
+    }
+
     /// The task that comes after one that ended or has to leave its node. It runs what the
     /// service asks for now; while a roll-out is paused, what its predecessor ran.
     pub(super) fn replacement(&mut self, slot: Slot<'_>, old: &Task, ctx: &mut Ctx<'_>) -> Task {
-        let mut new = self.maker.task(slot.place, ctx);
+        let mut new = self.maker.task(slot.place, Some(slot), ctx);
         if self.paused && !self.clean.is_clean(old) {
             new.spec = old.spec.clone();
             new.spec_version = old.spec_version;

@@ -206,9 +206,10 @@ fn sorted<K: Ord>(
     tasks.into_iter().map(|(_, task)| task).collect()
 }
 
-/// In which order the tasks of a place were made.
+/// In which order the tasks of a place were made. The times alone do not say: a new leader's clock
+/// may be behind the one before.
 fn age(task: &Task) -> impl Ord + use<> {
-    (task.job_iteration, task.created_at, task.id)
+    (task.job_iteration, task.turn, task.created_at, task.id)
 }
 
 /// Whether a task shall run, now and not later, has not ended, and may stay as far as it was told.
@@ -289,8 +290,8 @@ impl<'a> Slot<'a> {
 }
 
 /// The better of two tasks to keep in a place: one that runs, then the newer one.
-pub(super) fn rank(task: &Task) -> (bool, Timestamp, swarm_core::model::TaskId) {
-    (task.status.state == TaskState::Running, task.created_at, task.id)
+pub(super) fn rank(task: &Task) -> impl Ord + use<> {
+    (task.status.state == TaskState::Running, age(task))
 }
 
 /// What a task is to become once nothing keeps it waiting: the tasks of a job's run shall complete.
@@ -317,8 +318,8 @@ impl<'a> Maker<'a> {
         Self { service, annotations: Arc::new(annotations), log_driver }
     }
 
-    /// A new task that shall run at once.
-    pub(super) fn task(&self, place: Place, ctx: &mut Ctx<'_>) -> Task {
+    /// A new task that shall run at once, in a place that may have had others.
+    pub(super) fn task(&self, place: Place, former: Option<Slot<'_>>, ctx: &mut Ctx<'_>) -> Task {
         let (slot, node_id) = match place {
             Place::Slot(slot) => (slot, None),
             Place::Node(node) => (0, Some(node)),
@@ -331,6 +332,7 @@ impl<'a> Maker<'a> {
             spec: self.service.spec.task.clone(),
             service_id: self.service.id,
             slot,
+            turn: former.map_or(0, |slot| slot.newest().turn + 1),
             node_id,
             status: TaskStatus::new(TaskState::New, ctx.now, "created"),
             desired_state: goal(job_iteration),

@@ -203,7 +203,9 @@ impl<'a> Survey<'a> {
                 made.arrived = Some(Timestamp::ZERO);
             }
         }
-        survey.dirty.sort_by_key(|slot| (slot.wanted().any(|task| rank(task).0), slot.place));
+        survey.dirty.sort_by_key(|slot| {
+            (slot.wanted().any(|task| task.status.state == TaskState::Running), slot.place)
+        });
         survey.ended.sort_by_key(|task| (task.ended_at, task.id));
         survey
     }
@@ -381,7 +383,7 @@ impl Rollout {
             if plan.changes.len() >= CHANGES_PER_PLAN {
                 return plan.look_again(ctx.now);
             }
-            let mut new = maker.task(slot.place, ctx);
+            let mut new = maker.task(slot.place, Some(*slot), ctx);
             new.rollout = status.started_at;
             self.replace(view, *slot, new, ctx.now, plan);
         }
