@@ -118,6 +118,14 @@ impl Dispatcher {
         self.nodes.get(&node).is_some_and(|contact| contact.session == Some(session))
     }
 
+    /// Whether a node opened a session while the news that it is silent was on its way: it found
+    /// itself ready, and has to open another.
+    #[must_use]
+    pub fn was_wronged(&self, node: NodeId, view: &Snapshot) -> bool {
+        let session = self.nodes.get(&node).is_some_and(|contact| contact.session.is_some());
+        session && view.nodes.get(node).is_some_and(|node| node.status.state == NodeState::Down)
+    }
+
     /// A node said goodbye: it is due at once.
     pub fn goodbye(&mut self, node: NodeId, session: SessionId, now: Duration) {
         if self.is_current(node, session) {

@@ -226,6 +226,14 @@ impl Sessions {
                     warn!(%node, %error, "could not be marked down; trying again");
                     self.retry_expiry(node);
                 }
+                let view = self.store.snapshot();
+                let leads = self.leading();
+                let wronged =
+                    leads.as_ref().is_some_and(|it| it.dispatcher.was_wronged(node, &view));
+                drop(leads);
+                if wronged {
+                    self.hang_up(node, None);
+                }
             }
         }
     }

@@ -2,7 +2,8 @@
 //! not more often than the attempts within the window, and not before the delay, whoever leads.
 //!
 //! Reconstructed from the history of creations, and not from what tasks say of themselves. Times
-//! are those of the store, which the planners know; while no clock is wrong they are the true ones.
+//! are those of the store, which the planners know. Where a clock was wrong, attempts are too many
+//! only if they are so by the true time as well.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,10 +21,17 @@ use crate::sim::consensus::Author;
 
 #[derive(Default)]
 pub(super) struct Restarts {
-    /// The restarts of each place, with the specification that each began to run.
-    made: BTreeMap<Place, Vec<(Timestamp, Arc<TaskSpec>)>>,
+    /// The restarts of each place.
+    made: BTreeMap<Place, Vec<Restart>>,
     /// Tasks that may not be released before a time.
     held: BTreeMap<TaskId, Timestamp>,
+}
+
+/// A restart: when it was, by the store and in truth, and what it began to run.
+struct Restart {
+    at: Timestamp,
+    truly_at: Timestamp,
+    spec: Arc<TaskSpec>,
 }
 
 impl Invariant for Restarts {
@@ -32,12 +40,12 @@ impl Invariant for Restarts {
     }
 
     fn after_step(&mut self, world: &World) -> Result<(), String> {
-        steps(world).try_for_each(|step| self.check(&step))
+        steps(world).try_for_each(|step| self.check(&step, world.now()))
     }
 }
 
 impl Restarts {
-    fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
+    fn check(&mut self, step: &Step<'_>, now: Timestamp) -> Result<(), String> {
         for event in &step.commit.events {
             let Some(task) = event.new_task() else {
                 event.old_task().into_iter().for_each(|task| {
@@ -46,7 +54,7 @@ impl Restarts {
                 continue;
             };
             if event.old.is_none() && step.entry.author == Author::Planners {
-                self.created(step, task)?;
+                self.created(step, task, now)?;
             }
             let released = task.desired_state == TaskState::Running
                 || task.desired_state == TaskState::Complete;
@@ -66,7 +74,7 @@ impl Restarts {
         Ok(())
     }
 
-    fn created(&mut self, step: &Step<'_>, task: &Arc<Task>) -> Result<(), String> {
+    fn created(&mut self, step: &Step<'_>, task: &Arc<Task>, now: Timestamp) -> Result<(), String> {
         let view = &step.entry.before;
         let place = Place::of(step.after, task);
         let same_run = |old: &&Arc<Task>| old.job_iteration == task.job_iteration;
@@ -87,14 +95,15 @@ impl Restarts {
         if !restart {
             return Ok(());
         }
-        self.allowed(step, place, former, task)?;
+        self.allowed(step, (place, now), former, task)?;
         let drained = former.node_id.and_then(|node| view.nodes.get(node));
         if drained.is_none_or(|node| node.spec.availability != Availability::Drain) {
             // An end may be dated by a clock that has been set back since.
             let end = former.ended_at.map_or(task.created_at, |end| end.min(task.created_at));
             self.held.insert(task.id, end + delay(former));
         }
-        self.made.entry(place).or_default().push((step.entry.batch.at, task.spec.clone()));
+        let made = Restart { at: step.entry.batch.at, truly_at: now, spec: task.spec.clone() };
+        self.made.entry(place).or_default().push(made);
         Ok(())
     }
 
@@ -102,7 +111,7 @@ impl Restarts {
     fn allowed(
         &self,
         step: &Step<'_>,
-        place: Place,
+        (place, now): (Place, Timestamp),
         former: &Task,
         task: &Task,
     ) -> Result<(), String> {
@@ -126,8 +135,10 @@ impl Restarts {
         let window = policy.window.map_or(Duration::ZERO, |window| window.duration());
         let end = former.ended_at.unwrap_or(task.created_at);
         let made = self.made.get(&place).map_or(&[][..], Vec::as_slice);
-        let same = made.iter().rev().take_while(|(_, spec)| **spec == *former.spec);
-        let recent = same.filter(|(at, _)| window.is_zero() || *at > end.before(window));
+        let same = made.iter().rev().take_while(|made| *made.spec == *former.spec);
+        let recent = same.filter(|made| {
+            window.is_zero() || (made.at > end.before(window) && made.truly_at > now.before(window))
+        });
         let recent = recent.count() as u64;
         match recent < most {
             true => Ok(()),

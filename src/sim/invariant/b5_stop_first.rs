@@ -83,7 +83,8 @@ impl StopFirst {
             }
             for other in self.rivals(&step.entry.before, task) {
                 let reached = other.status.state >= TaskState::Assigned;
-                if reached && !other.status.state.is_terminal() && self.is_up(world, &other, task) {
+                let open = reached && !other.status.state.is_terminal();
+                if open && self.is_up(&step.entry.before, &other, task) {
                     return Err(format!(
                         "entry {} releases {} while {} is {}",
                         step.entry.index,
@@ -109,7 +110,7 @@ impl StopFirst {
                     && host.agent.as_ref().is_some_and(|agent| agent.in_session())
             });
             // A node that was taken for down has heard neither of the one nor of the other yet.
-            let known = self.is_up(world, &other, task) && self.is_up(world, task, &other);
+            let known = self.is_up(&state, &other, task) && self.is_up(&state, task, &other);
             if runs && known {
                 let (new, old) = (task.name(), other.name());
                 return Err(format!("{new} starts while {old} runs on another node or the same"));
@@ -135,11 +136,10 @@ impl StopFirst {
     }
 
     /// Whether a task's node could be waited for as long as another task has existed.
-    fn is_up(&self, world: &World, other: &Task, task: &Task) -> bool {
-        let state = world.state();
+    fn is_up(&self, state: &Snapshot, other: &Task, task: &Task) -> bool {
         let Some(node) = other.node_id.and_then(|node| state.nodes.get(node)) else { return false };
-        let made = self.made.get(&task.id).copied().unwrap_or_else(|| world.now());
-        let down = self.down.get(&node.id).is_some_and(|at| *at >= made);
+        let down = self.down.get(&node.id).zip(self.made.get(&task.id));
+        let down = down.is_some_and(|(down, made)| down >= made);
         node.status.state == NodeState::Ready && !down
     }
 }

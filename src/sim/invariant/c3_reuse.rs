@@ -92,7 +92,8 @@ fn free(
 }
 
 fn unreferenced(view: &Snapshot, gone: &Network) -> Result<(), String> {
-    if let Some(service) = view.services_in(gone.id).next() {
+    let alive = |service: &&Arc<Service>| !service.pending_delete;
+    if let Some(service) = view.services_in(gone.id).find(alive) {
         let name = &service.spec.name;
         return Err(format!("{} is erased while service {name} refers to it", gone.spec.name));
     }

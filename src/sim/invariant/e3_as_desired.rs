@@ -181,7 +181,12 @@ impl Look<'_> {
             let usable = node.status.state == NodeState::Ready
                 && node.spec.availability != Availability::Drain;
             if !usable || !fits(node) {
-                let runs = |task: &&Arc<Task>| task.is_wanted() && !task.status.state.is_terminal();
+                // A node that joined and was never heard of may still come: its tasks wait.
+                let may_come = node.status.state == NodeState::Unknown;
+                let runs = |task: &&Arc<Task>| {
+                    let waits = may_come && task.status.state < TaskState::Assigned;
+                    task.is_wanted() && !task.status.state.is_terminal() && !waits
+                };
                 if let Some(task) = tasks.iter().find(runs) {
                     return Err(format!("{} shall run on a node that it is not for", task.name()));
                 }
@@ -215,6 +220,8 @@ impl Look<'_> {
             matches!(status.state, UpdateState::Paused | UpdateState::RollbackPaused)
                 || !status.failed.is_empty()
         });
+        // A failure that a roll-out tolerates is not counted.
+        let failed = failed || is_current(service, newest);
         // A move that began just now, from one node to another.
         let moves = |task: &Task| {
             task.relieves.is_some() && self.world.now().since(task.created_at) < ON_ITS_WAY

@@ -200,10 +200,10 @@ impl<'a> Repair<'a> {
         ctx: &mut Ctx<'_>,
         plan: &mut Plan,
     ) {
-        let again = should_restart(task, ctx.now);
+        let heir = slot.wanted().next_back().is_some_and(|newest| newest.id == task.id);
+        let again = heir && !relieved && should_restart(task, ctx.now);
         if let Some(at) = held_until(task, ctx.now)
             && (task.status.state.is_terminal() || task.eviction.is_some())
-            && !relieved
             && again
         {
             // It failed while it was being made ready, or has to leave. One attempt for each
@@ -211,8 +211,7 @@ impl<'a> Repair<'a> {
             return plan.look_again(at);
         }
         plan.changes.push(Change::Desire(task.id, TaskState::Shutdown));
-        let heir = slot.wanted().next_back().is_some_and(|newest| newest.id == task.id);
-        if self.replace && heir && !relieved && again {
+        if self.replace && again {
             let new = self.replacement(slot, task, ctx);
             plan.because(
                 Key::Task(new.id),

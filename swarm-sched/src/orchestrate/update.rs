@@ -194,9 +194,7 @@ impl<'a> Survey<'a> {
                 }
                 _ => true,
             };
-            if slot.is_taken(now) {
-                survey.slot(view, slot, reach, started, &mut clean);
-            }
+            survey.slot(view, slot, (slot.is_taken(now), reach), started, &mut clean);
         }
         for made in &mut survey.made {
             if made.arrived.is_some_and(|at| restart::is_misdated(at, now)) {
@@ -214,7 +212,7 @@ impl<'a> Survey<'a> {
         &mut self,
         view: &Snapshot,
         slot: Slot<'a>,
-        reach: bool,
+        (taken, reach): (bool, bool),
         started: Option<Timestamp>,
         clean: &mut Clean<'_>,
     ) {
@@ -233,7 +231,8 @@ impl<'a> Survey<'a> {
         let stands = stands.unwrap_or_else(|| clean.is_clean(slot.newest()));
         match made.filter(|task| restart::ended_on_its_own(task)) {
             // A node that takes no tasks is left alone; what was begun on it is still under way.
-            _ if !reach || stands => {}
+            // One that was emptied is left to whoever fills it.
+            _ if !taken || !reach || stands => {}
             None => self.dirty.push(slot),
             Some(failed) => self.failed.push((slot, failed)),
         }
@@ -245,7 +244,7 @@ impl<'a> Survey<'a> {
             self.begun.extend(made.map(|heir| (heir, others)));
         }
         if let Some(task) = made {
-            let given_up = !task.is_wanted() && restart::has_stopped(view, task);
+            let given_up = !task.is_wanted() && (!taken || restart::has_stopped(view, task));
             let arrived = task.running_since.or(task.ended_at);
             let arrived = arrived.or_else(|| given_up.then_some(task.created_at));
             self.made.push(Made { task: task.clone(), arrived });
