@@ -19,6 +19,9 @@ use super::{Invariant, Place, Step, ended_on_its_own, steps};
 use crate::sim::World;
 use crate::sim::consensus::Author;
 
+/// No plan is on its way for longer.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
+
 #[derive(Default)]
 pub(super) struct Restarts {
     /// The restarts of each place.
@@ -85,7 +88,14 @@ impl Restarts {
         };
         let ended = ended_on_its_own(former);
         // Beside another that goes on, what is lost is left to the roll-out that made it.
-        let alone = place.tasks(view).filter(|old| old.is_wanted()).all(|old| is_lost(view, old));
+        // Whoever planned this may not have known of what has just been lost besides.
+        let known = |old: &Task| {
+            let node = old.node_id.and_then(|node| view.nodes.get(node));
+            let since = node.and_then(|node| node.status.down_since);
+            since.is_none_or(|since| step.entry.batch.at.since(since) > ON_ITS_WAY)
+        };
+        let lost = |old: &Task| is_lost(view, old) && (old.id == former.id || known(old));
+        let alone = place.tasks(view).filter(|old| old.is_wanted()).all(|old| lost(old));
         let restart = former.is_wanted() && (ended || alone);
         let rolled_out = task.rollout.is_some() && (task.rollout != former.rollout || ended);
         if rolled_out {
@@ -102,8 +112,12 @@ impl Restarts {
             let end = former.ended_at.map_or(task.created_at, |end| end.min(task.created_at));
             self.held.insert(task.id, end + delay(former));
         }
-        let made = Restart { at: step.entry.batch.at, truly_at: now, spec: task.spec.clone() };
-        self.made.entry(place).or_default().push(made);
+        let at = step.entry.batch.at;
+        let made = self.made.entry(place).or_default();
+        // What did not count any more when another was made does not come back with the clock.
+        let window = window(task);
+        made.retain(|made| window.is_zero() || made.at > at.before(window));
+        made.push(Restart { at, truly_at: now, spec: task.spec.clone() });
         Ok(())
     }
 
@@ -132,7 +146,7 @@ impl Restarts {
         if most == 0 {
             return Ok(());
         }
-        let window = policy.window.map_or(Duration::ZERO, |window| window.duration());
+        let window = window(former);
         let end = former.ended_at.unwrap_or(task.created_at);
         let made = self.made.get(&place).map_or(&[][..], Vec::as_slice);
         let same = made.iter().rev().take_while(|made| *made.spec == *former.spec);
@@ -157,6 +171,11 @@ fn is_lost(view: &Snapshot, task: &Task) -> bool {
         })
     });
     unusable || task.status.state.is_terminal()
+}
+
+fn window(task: &Task) -> Duration {
+    let window = task.spec.restart_policy.as_ref().and_then(|policy| policy.window);
+    window.map_or(Duration::ZERO, |window| window.duration())
 }
 
 fn delay(task: &Task) -> Duration {
