@@ -301,6 +301,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_returns_while_it_is_taken_for_down_is_wronged() {
+        let mut ids = IdSource::seeded(1);
+        let node = node(&mut ids, NodeState::Ready);
+        let up = view(std::slice::from_ref(&node));
+        let Some(Change::Update(gone)) = down(&node, Timestamp::ZERO, "") else { panic!("news") };
+        let down = Snapshot::from_objects(Default::default(), [gone]);
+        let mut dispatcher = Dispatcher::new(&up, T0);
+        assert_eq!(dispatcher.expire(after(30)), [node.id]);
+        assert!(!dispatcher.was_wronged(node.id, &down), "it is silent");
+        dispatcher.open(node.id, &up, after(30), &mut ids).unwrap();
+        assert!(!dispatcher.was_wronged(node.id, &up), "nothing is written yet");
+        assert!(dispatcher.was_wronged(node.id, &down));
+    }
+
+    #[test]
     fn nobody_is_silent_for_a_manager_that_was_paused() {
         let mut ids = IdSource::seeded(1);
         let node = node(&mut ids, NodeState::Ready);
@@ -351,7 +366,7 @@ mod tests {
             Default::default(),
             [&own, &ahead, &foreign].map(|task| Object::from(task.clone())),
         );
-        let status = TaskStatus::new(TaskState::Preparing, T0, "preparing");
+        let status = TaskStatus::new(TaskState::Preparing, Timestamp::ZERO, "preparing");
         let reports = [&own, &ahead, &foreign].map(|task| (task.id, status.clone()));
         let changes = advances(&view, mine, reports.to_vec());
         assert_eq!(changes, [Change::Advance(own.id, Box::new(status))]);

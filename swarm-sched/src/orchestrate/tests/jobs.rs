@@ -304,6 +304,24 @@ fn a_removed_job_leaves_nothing() {
     assert_eq!(world.view().tasks.len() + world.view().services.len(), 0);
 }
 
+/// The second attempt is over before it was to start, and the last: the next slot has its turn.
+#[test]
+fn a_task_that_fails_before_its_delay_for_good_frees_its_place() {
+    let mut world = World::new(1);
+    world.behaves(|task| match task.slot {
+        0 => Behaviour::Rejected,
+        _ => ends(4, TaskState::Complete),
+    });
+    let mut spec = replicated_job("backup", 2, 1);
+    policy(&mut spec).max_attempts = Some(1);
+    policy(&mut spec).delay = Some(Nanos::from_secs(20));
+    let id = world.create(spec);
+    world.run_secs(3);
+    let tasks = world.tasks(id);
+    let wanted: Vec<_> = tasks.iter().filter(|task| task.is_wanted()).collect();
+    assert_eq!(wanted.iter().map(|task| task.slot).collect::<Vec<_>>(), [1], "{wanted:#?}");
+}
+
 /// How a job with failures goes, told without ids: what each task was and when it began.
 fn story(leaders: bool) -> Vec<(u64, TaskState, TaskState, Option<Timestamp>)> {
     let mut world = World::new(2);

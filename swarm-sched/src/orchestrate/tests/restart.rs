@@ -69,6 +69,26 @@ fn attempts_are_limited_across_leaders_and_history() {
     assert!(tasks.iter().all(|task| task.desired_state == TaskState::Shutdown));
 }
 
+/// What is made then looks older than what was there before.
+#[test]
+fn a_leader_whose_clock_is_set_back_forgets_no_attempt() {
+    let mut world = World::new(1);
+    world.behaves(|_| Behaviour::Ends(SECOND, TaskState::Failed));
+    let mut spec = replicated("nginx", 1);
+    policy(&mut spec).max_attempts = Some(3);
+    let id = world.create(spec);
+    world.run_secs(3);
+    world.now = world.now.before(SECOND * 3_600);
+    world.change_leader();
+    world.run_secs(60);
+    world.now = world.now + SECOND * 3_600;
+    world.run_secs(60);
+    let mut tasks = world.tasks(id);
+    tasks.sort_by_key(|task| task.turn);
+    assert_eq!(tasks.iter().map(|task| task.turn).collect::<Vec<_>>(), [0, 1, 2, 3]);
+    assert!(tasks.iter().all(|task| !task.is_wanted()));
+}
+
 /// It is the new policy that limits the attempts: a task that is restarted into a changed
 /// specification, before the roll-out comes to it, uses one up.
 #[test]

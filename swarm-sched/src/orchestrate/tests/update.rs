@@ -1,11 +1,12 @@
 //! Rolling updates.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::model::{
-    Availability, FailureAction, Service, ServiceId, ServiceSpec, TaskState, UpdateConfig,
-    UpdateOrder, UpdateState,
+    Availability, FailureAction, Service, ServiceId, ServiceMode, ServiceSpec, Task, TaskState,
+    TaskStatus, UpdateConfig, UpdateOrder, UpdateState, defaults,
 };
 use swarm_core::store::Change;
 use swarm_core::time::Nanos;
@@ -34,6 +35,54 @@ fn state(world: &World, id: ServiceId) -> Option<UpdateState> {
 
 fn message(world: &World, id: ServiceId) -> String {
     world.service(id).update_status.as_ref().unwrap().message.clone()
+}
+
+/// In a global service: the delay is there to look at what was updated last, wherever that is now.
+#[test]
+fn the_delay_counts_on_a_node_that_was_drained_too() {
+    let mut world = World::new(3);
+    let mut spec = replicated("a", 1);
+    spec.mode = ServiceMode::Global(Default::default());
+    let delay = Nanos::from_secs(10);
+    spec.update_config = Some(UpdateConfig { delay, ..defaults::update_config() });
+    let id = world.create(spec);
+    world.run_secs(1);
+    world.update(id, to_b);
+    world.run_secs(1);
+    let tasks = world.running(id);
+    let new = tasks.iter().find(|task| image(task) == "b").unwrap();
+    world.edit_node(new.node_id.unwrap(), |node| node.spec.availability = Availability::Drain);
+    world.run_secs(5);
+    assert_eq!(images(&world, id), BTreeMap::from([("a".to_owned(), 2)]));
+    world.run_secs(5);
+    assert_eq!(images(&world, id)["b"], 1);
+}
+
+/// As when the image of an update is missing from a node on which the one before was, too.
+#[test]
+fn of_two_that_fail_at_once_the_newer_has_a_successor_and_the_older_goes() {
+    let mut world = World::new(1);
+    world.behaves(|task| match task.turn {
+        0 => Behaviour::Ends(SECOND, TaskState::Failed),
+        _ => Behaviour::Hangs,
+    });
+    let mut spec = replicated("a", 1);
+    policy(&mut spec).delay = Some(Nanos::from_secs(60));
+    let config = UpdateConfig { order: Some(UpdateOrder::StartFirst), ..defaults::update_config() };
+    spec.update_config = Some(config);
+    let id = world.create(spec);
+    world.run_secs(3);
+    world.update(id, to_b);
+    world.run_secs(1);
+    let both: Vec<_> = world.tasks(id).into_iter().filter(|task| task.is_wanted()).collect();
+    assert_eq!(both.len(), 2, "one waits for its delay, one is of the update");
+    let rejected = TaskStatus::new(TaskState::Rejected, world.now, "no such image");
+    let fail = |task: &Arc<Task>| Change::Advance(task.id, Box::new(rejected.clone()));
+    world.commit(both.iter().map(fail).collect());
+    world.step();
+    let tasks = world.tasks(id);
+    let wanted: Vec<_> = tasks.iter().filter(|task| task.is_wanted()).collect();
+    assert_eq!(wanted.iter().map(|task| task.turn).collect::<Vec<_>>(), [3]);
 }
 
 #[test]
