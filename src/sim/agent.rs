@@ -188,7 +188,7 @@ impl World {
                 let period = heartbeat.duration();
                 agent.phase = Phase::Open { stream, period, beat_at: self.now + period };
                 agent.managers = self.indexes(&managers);
-                agent.state.report_everything();
+                agent.state.begin_session();
                 agent.report_at = Some(self.now);
                 self.note_of(index, format_args!("in session"));
             }

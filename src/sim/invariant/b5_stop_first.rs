@@ -21,6 +21,8 @@ use crate::sim::machine::Container;
 
 /// As in the orchestrator: how long a replacement waits for its predecessor.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// No plan is on its way for longer.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct StopFirst {
@@ -138,8 +140,9 @@ impl StopFirst {
     /// Whether a task's node could be waited for as long as another task has existed.
     fn is_up(&self, state: &Snapshot, other: &Task, task: &Task) -> bool {
         let Some(node) = other.node_id.and_then(|node| state.nodes.get(node)) else { return false };
+        // Whoever planned the task may not have known yet that the node is back.
         let down = self.down.get(&node.id).zip(self.made.get(&task.id));
-        let down = down.is_some_and(|(down, made)| down >= made);
+        let down = down.is_some_and(|(down, made)| *down + ON_ITS_WAY >= *made);
         node.status.state == NodeState::Ready && !down
     }
 }

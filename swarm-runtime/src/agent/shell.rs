@@ -385,7 +385,7 @@ impl Shell<'_> {
         match event {
             Event::Opened(outbox) => {
                 self.session = Some((outbox, LogRequests::default()));
-                self.state.report_everything();
+                self.state.begin_session();
                 self.report();
             }
             Event::Closed => {

@@ -135,6 +135,7 @@ pub struct AgentState {
     node: NodeId,
     timing: Timing,
     description: NodeDescription,
+    /// The set in hand; absent from the beginning of a session to its first.
     set: Option<u64>,
     shelf: Shelf,
     runs: BTreeMap<TaskId, Run>,
@@ -199,6 +200,8 @@ impl AgentState {
     /// [`Gap`] when changes do not apply to the set in hand; nothing was changed.
     pub fn assign(&mut self, set: Assignments, now: Timestamp) -> Result<(), Gap> {
         match set.applies_to {
+            // It was delivered twice: what it says is out of date.
+            None if self.set.is_some_and(|have| set.results_in <= have) => return Ok(()),
             None => self.begin_complete_set(&set.put),
             Some(applies_to) if self.set == Some(applies_to) => {}
             Some(applies_to) => return Err(Gap { applies_to, have: self.set }),
@@ -442,8 +445,9 @@ impl AgentState {
         ids.into_iter().filter_map(status).collect()
     }
 
-    /// A new session began: every status is to be reported again.
-    pub fn report_everything(&mut self) {
+    /// A new session began: every status is to be reported again, and a complete set comes first.
+    pub fn begin_session(&mut self) {
+        self.set = None;
         let kept = self.runs.iter().filter(|(_, run)| !run.dropped);
         self.unreported = kept.map(|(id, _)| *id).collect();
     }

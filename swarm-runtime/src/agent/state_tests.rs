@@ -168,6 +168,23 @@ fn a_gap_is_an_error_and_changes_nothing() {
 }
 
 #[test]
+fn a_complete_set_that_is_delivered_twice_takes_nothing_back() {
+    let mut world = World::new();
+    let task = world.task();
+    let assigned = |world: &World| world.state.run(task.id).is_some_and(|run| !run.dropped);
+    let first = Assignments { results_in: 1, put: vec![put(&task)], ..Default::default() };
+    world.state.assign(first.clone(), NOW).unwrap();
+    let drop = vec![ItemKey::Task(task.id)];
+    let next = Assignments { applies_to: Some(1), results_in: 2, drop, ..Default::default() };
+    world.state.assign(next, NOW).unwrap();
+    world.state.assign(first.clone(), NOW).unwrap();
+    assert!(!assigned(&world), "it was dropped since");
+    world.state.begin_session();
+    world.state.assign(first, NOW).unwrap();
+    assert!(assigned(&world), "what a new session says counts");
+}
+
+#[test]
 fn networks_are_left_alone_until_the_first_set_is_here() {
     let mut world = World::new();
     assert_eq!(world.poll().network, None);
