@@ -1,9 +1,10 @@
 //! B13: as many tasks at most as was asked for begin to move together, and none in the time after. At
-//! rest nothing moves: what is even stays where it is.
+//! rest nothing moves: what is even stays where it is. The last move is known from its task: once that is
+//! erased, with its service or as history, there was none.
 
 use std::time::Duration;
 
-use swarm_core::model::TaskState;
+use swarm_core::model::{TaskId, TaskState};
 use swarm_core::time::Timestamp;
 
 use super::{Invariant, steps};
@@ -14,8 +15,8 @@ const STILL: Duration = Duration::from_secs(240);
 
 #[derive(Default)]
 pub(super) struct Moves {
-    /// When the last ones began, by the leader's clock and by the world's.
-    last: Option<(Timestamp, Timestamp)>,
+    /// The last that were moved, and when that began, by the leader's clock and by the world's.
+    last: Option<(Vec<TaskId>, Timestamp, Timestamp)>,
 }
 
 impl Invariant for Moves {
@@ -36,13 +37,16 @@ impl Invariant for Moves {
                 return Err(format!("{} tasks are moved together", begun.len()));
             }
             // The clock of another leader may differ. What stands in the store counts.
-            let soon = self.last.is_some_and(|(last, _)| {
-                last <= first.created_at && first.created_at.since(last) < interval
+            let soon = self.last.as_ref().is_some_and(|(tasks, last, _)| {
+                tasks.iter().any(|task| step.entry.before.tasks.get(*task).is_some())
+                    && *last <= first.created_at
+                    && first.created_at.since(*last) < interval
             });
             if soon {
                 return Err(format!("{} is moved soon after the last", first.name()));
             }
-            self.last = Some((first.created_at, world.now()));
+            let tasks = begun.iter().map(|task| task.id).collect();
+            self.last = Some((tasks, first.created_at, world.now()));
         }
         Ok(())
     }
@@ -54,7 +58,7 @@ impl Invariant for Moves {
             let ended = task.ended_at.is_some_and(|at| world.now().since(at) < STILL * 2);
             ended && matches!(task.status.state, TaskState::Failed | TaskState::Rejected)
         });
-        let moved = self.last.is_some_and(|(_, at)| world.now().since(at) < STILL);
+        let moved = self.last.as_ref().is_some_and(|(.., at)| world.now().since(*at) < STILL);
         if moved && !restless { Err("tasks still move".to_owned()) } else { Ok(()) }
     }
 }

@@ -1,36 +1,69 @@
 //! C2: at rest nothing waits for an address or for a port that nobody has: what the allocator takes
-//! for taken is what the state says.
+//! for taken is what the state says; and never for a port of a service that is about to go.
 //!
-//! While things move, an allocator that remembers nothing cannot be wrong; a leak shows in the end,
-//! when a service or a task says that nothing is left.
+//! While things move, an allocator that remembers nothing cannot be wrong otherwise; a leak shows in
+//! the end, when a service or a task says that nothing is left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use swarm_core::model::{Network, Service, Task};
-use swarm_core::store::Snapshot;
+use swarm_core::model::{Network, Service, ServiceId, Task};
+use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
-use super::Invariant;
 use super::c1_addresses::{holds, ip, ranges};
+use super::{Invariant, steps};
 use crate::sim::World;
 
 /// What was freed less long ago may not have been tried again yet.
 const ON_ITS_WAY: Duration = Duration::from_secs(90);
 
-pub(super) struct Free;
+/// No plan is on its way for longer.
+const PLANNED: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+pub(super) struct Free {
+    /// When each service that is about to go was marked, by the true time.
+    marked: BTreeMap<ServiceId, Timestamp>,
+}
 
 impl Invariant for Free {
     fn name(&self) -> &'static str {
         "C2"
     }
 
+    fn after_step(&mut self, world: &World) -> Result<(), String> {
+        for step in steps(world) {
+            for event in &step.commit.events {
+                let Some(Object::Service(service)) = &event.new else { continue };
+                if service.pending_delete {
+                    self.marked.entry(service.id).or_insert(world.now());
+                    continue;
+                }
+                if let Some(Object::Service(old)) = &event.old
+                    && old.stalled == service.stalled
+                {
+                    continue;
+                }
+                let known = |at: &Timestamp| world.now().since(*at) > PLANNED;
+                let goes = |other: &Service| self.marked.get(&other.id).is_some_and(known);
+                let mut whom = holders(&step.entry.before, service).peekable();
+                if whom.peek().is_some() && whom.all(goes) {
+                    return Err(format!("{} waits for a service that goes", service.spec.name));
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn at_rest(&mut self, world: &World) -> Result<(), String> {
         let state = world.state();
         let services = state.services.iter().filter(|service| !service.pending_delete);
         for service in services {
-            port(&state, service)?;
+            if says_taken(service) && holders(&state, service).all(|other| other.pending_delete) {
+                return Err(format!("{} waits for a port that is free", service.spec.name));
+            }
             address(&state, world.now(), &service.spec.name, &service.stalled)?;
         }
         let waiting = state.tasks.iter().filter(|task| task.is_wanted());
@@ -40,22 +73,21 @@ impl Invariant for Free {
     }
 }
 
-/// Whether a port that a service waits for is another's.
-fn port(view: &Snapshot, service: &Service) -> Result<(), String> {
+fn says_taken(service: &Service) -> bool {
+    service.stalled.contains("is already in use by service")
+}
+
+/// The services that a service waits for, if it says that a port of its own is another's: those that
+/// have one of them, or ask for it.
+fn holders<'a>(view: &'a Snapshot, service: &Service) -> impl Iterator<Item = &'a Service> {
     let asked = |service: &Service| -> BTreeSet<u16> {
         let ports = service.spec.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
         let held = service.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
         ports.chain(held).map(|port| port.published_port).filter(|port| *port != 0).collect()
     };
-    if !service.stalled.contains("is already in use by service") {
-        return Ok(());
-    }
-    let mine = asked(service);
-    let mut others = view.services.iter().filter(|other| other.id != service.id);
-    match others.any(|other| !other.pending_delete && !asked(other).is_disjoint(&mine)) {
-        true => Ok(()),
-        false => Err(format!("{} waits for a port that is free", service.spec.name)),
-    }
+    let (id, waits, mine) = (service.id, says_taken(service), asked(service));
+    let others = view.services.iter().filter(move |other| waits && other.id != id);
+    others.map(|other| &**other).filter(move |other| !asked(other).is_disjoint(&mine))
 }
 
 /// Whether a network that is said to have no address left has none.

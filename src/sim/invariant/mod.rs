@@ -113,7 +113,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<b12_jobs::Jobs>::default(),
         Box::<b13_moves::Moves>::default(),
         Box::new(c1_addresses::Addresses),
-        Box::new(c2_free::Free),
+        Box::new(c2_free::Free::default()),
         Box::new(c3_reuse::Reuse),
         Box::new(c4_ports::Ports),
         Box::<d1_one_session::OneSession>::default(),
