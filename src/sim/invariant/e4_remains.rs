@@ -67,7 +67,7 @@ impl Invariant for Remains {
             }
         }
         let hosts = world.hosts().iter().filter(|host| !host.is_lost());
-        hosts.into_iter().try_for_each(|host| self.machine(&state, host))
+        hosts.into_iter().try_for_each(|host| self.machine(&state, world.now(), host))
     }
 }
 
@@ -121,7 +121,7 @@ fn limit(view: &Snapshot, service: &Service) -> Option<usize> {
 
 impl Remains {
     /// A machine has containers of its own tasks alone, and the journal no more than they.
-    fn machine(&self, view: &Snapshot, host: &Host) -> Result<(), String> {
+    fn machine(&self, view: &Snapshot, now: Timestamp, host: &Host) -> Result<(), String> {
         for (id, container) in &host.machine.containers {
             let Some(task) = view.tasks.get(*id) else {
                 if self.erased.contains_key(id) {
@@ -138,7 +138,11 @@ impl Remains {
             }
             let wanted =
                 task.desired_state <= TaskState::Complete && !task.status.state.is_terminal();
-            if container.state == Found::Running && !wanted {
+            // A move that began just now: the old task is stopping.
+            let moves = view
+                .tasks_of(task.service_id)
+                .any(|heir| heir.relieves == Some(*id) && now.since(heir.created_at) < ON_ITS_WAY);
+            if container.state == Found::Running && !wanted && !moves {
                 return Err(format!("{} still runs on {}", task.name(), host.name));
             }
         }
