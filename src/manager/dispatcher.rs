@@ -165,8 +165,8 @@ impl Dispatcher {
     }
 
     /// Looks at the deadlines: the nodes that have been silent for too long. `None` when this manager
-    /// was paused since it planned to look, as a suspended machine is: then every node is given
-    /// time to be heard.
+    /// was paused since it planned to look, as a stopped process is: then every node is given time to
+    /// be heard. (While a machine is suspended, this clock stands still.)
     pub fn look(&mut self, planned: &Look, view: &Snapshot, now: Duration) -> Option<Vec<NodeId>> {
         let late = now.saturating_sub(planned.planned_at).saturating_sub(planned.pause);
         if late > heartbeat(view) {

@@ -227,10 +227,10 @@ impl Sessions {
                     self.retry_expiry(node);
                 }
                 let view = self.store.snapshot();
-                let leads = self.leading();
-                let wronged =
-                    leads.as_ref().is_some_and(|it| it.dispatcher.was_wronged(node, &view));
-                drop(leads);
+                let wronged = match &*self.leading() {
+                    Some(leading) => leading.dispatcher.was_wronged(node, &view),
+                    None => return,
+                };
                 if wronged {
                     self.hang_up(node, None);
                 }

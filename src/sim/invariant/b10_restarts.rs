@@ -15,12 +15,9 @@ use swarm_core::model::{
 use swarm_core::store::Snapshot;
 use swarm_core::time::Timestamp;
 
-use super::{Invariant, Place, Step, ended_on_its_own, steps};
+use super::{Invariant, PLAN_ON_ITS_WAY, Place, Step, ended_on_its_own, steps};
 use crate::sim::World;
 use crate::sim::consensus::Author;
-
-/// No plan is on its way for longer.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct Restarts {
@@ -92,7 +89,7 @@ impl Restarts {
         let known = |old: &Task| {
             let node = old.node_id.and_then(|node| view.nodes.get(node));
             let since = node.and_then(|node| node.status.down_since);
-            since.is_none_or(|since| step.entry.batch.at.since(since) > ON_ITS_WAY)
+            since.is_none_or(|since| step.entry.batch.at.since(since) > PLAN_ON_ITS_WAY)
         };
         let lost = |old: &Task| is_lost(view, old) && (old.id == former.id || known(old));
         let alone = place.tasks(view).filter(|old| old.is_wanted()).all(|old| lost(old));

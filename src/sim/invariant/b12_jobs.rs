@@ -5,18 +5,14 @@
 //! because its node was lost may end well there. Then one completion is left.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use swarm_core::model::{Service, ServiceId, ServiceMode, Task, TaskState, Version};
 use swarm_core::store::Snapshot;
 use swarm_core::time::Timestamp;
 
-use super::{Invariant, Place, Step, steps};
+use super::{Invariant, PLAN_ON_ITS_WAY, Place, Step, steps};
 use crate::sim::World;
 use crate::sim::consensus::Author;
-
-/// No plan is on its way for longer.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct Jobs {
@@ -71,7 +67,7 @@ impl Jobs {
     }
 
     fn is_needed(&self, now: Timestamp, part: (Place, Version), task: &Task) -> Result<(), String> {
-        match self.done.get(&part).filter(|at| now.since(**at) > ON_ITS_WAY) {
+        match self.done.get(&part).filter(|at| now.since(**at) > PLAN_ON_ITS_WAY) {
             Some(_) => Err(format!("{} is made for a part that has completed", task.name())),
             None => Ok(()),
         }

@@ -14,16 +14,13 @@ use swarm_core::model::{NodeId, NodeState, Task, TaskId, TaskState};
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
-use super::{Invariant, Place, StartFirst, Started, Step, steps};
+use super::{Invariant, PLAN_ON_ITS_WAY, Place, StartFirst, Started, Step, steps};
 use crate::sim::World;
 use crate::sim::consensus::Author;
 use crate::sim::machine::Container;
 
 /// As in the orchestrator: how long a replacement waits for its predecessor.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
-/// No plan is on its way for longer.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
-
 #[derive(Default)]
 pub(super) struct StopFirst {
     start_first: StartFirst,
@@ -142,7 +139,7 @@ impl StopFirst {
         let Some(node) = other.node_id.and_then(|node| state.nodes.get(node)) else { return false };
         // Whoever planned the task may not have known yet that the node is back.
         let down = self.down.get(&node.id).zip(self.made.get(&task.id));
-        let down = down.is_some_and(|(down, made)| *down + ON_ITS_WAY >= *made);
+        let down = down.is_some_and(|(down, made)| *down + PLAN_ON_ITS_WAY >= *made);
         node.status.state == NodeState::Ready && !down
     }
 }

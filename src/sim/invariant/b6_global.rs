@@ -2,18 +2,14 @@
 //! starts first), and gets none on a node that is down or drained.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use swarm_core::model::{Availability, NodeId, NodeState, ServiceMode};
 use swarm_core::store::Object;
 use swarm_core::time::Timestamp;
 
-use super::{Invariant, Place, StartFirst, Step, steps};
+use super::{Invariant, PLAN_ON_ITS_WAY, Place, StartFirst, Step, steps};
 use crate::sim::World;
 use crate::sim::consensus::Author;
-
-/// No plan is on its way for longer.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct Global {
@@ -66,7 +62,8 @@ impl Global {
                 ));
             }
             let Some(node) = task.node_id.and_then(|id| step.after.nodes.get(id)) else { continue };
-            let settled = self.changed.get(&node.id).is_none_or(|at| now.since(*at) > ON_ITS_WAY);
+            let settled =
+                self.changed.get(&node.id).is_none_or(|at| now.since(*at) > PLAN_ON_ITS_WAY);
             let unusable = node.spec.availability != Availability::Active
                 || node.status.state == NodeState::Down;
             if settled && unusable {

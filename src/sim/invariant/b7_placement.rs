@@ -9,7 +9,6 @@
 //! state says, is in [`b8_memory`](super::b8_memory).
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use swarm_core::model::{
     Availability, Node, NodeId, NodeState, Platform, Task, TaskSpec, TaskState,
@@ -18,13 +17,10 @@ use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 use swarm_sched::place::constraint;
 
-use super::{Invariant, Started, steps};
+use super::{Invariant, PLAN_ON_ITS_WAY, Started, steps};
 use crate::sim::World;
 use crate::sim::host::Host;
 use crate::sim::machine::Container;
-
-/// No plan is on its way for longer.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct Placement {
@@ -49,7 +45,7 @@ impl Invariant for Placement {
                 let Some(node) = task.node_id.filter(|_| placed) else { continue };
                 let Some(node) = step.after.nodes.get(node) else { continue };
                 let changed = self.changed.get(&node.id);
-                if changed.is_none_or(|at| world.now().since(*at) > ON_ITS_WAY) {
+                if changed.is_none_or(|at| world.now().since(*at) > PLAN_ON_ITS_WAY) {
                     suits(node, task)?;
                 }
                 has_room(step.after, node, task)?;

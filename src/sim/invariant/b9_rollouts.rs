@@ -11,15 +11,12 @@ use swarm_core::model::{
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
-use super::{Invariant, Place, Step, ended_on_its_own, steps};
+use super::{Invariant, PLAN_ON_ITS_WAY, Place, Step, ended_on_its_own, steps};
 use crate::sim::World;
 use crate::sim::consensus::Author;
 
 /// The clocks of managers differ by less.
 const SKEW: Duration = Duration::from_secs(60);
-
-/// No plan is on its way for longer.
-const ON_ITS_WAY: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct RollOuts {
@@ -101,8 +98,9 @@ impl RollOuts {
             (Some(ran), Some(ended)) => ended.since(ran) <= monitor,
             _ => true,
         };
-        let known =
-            |task: &Task| self.failed.get(&task.id).is_some_and(|at| now.since(*at) > ON_ITS_WAY);
+        let known = |task: &Task| {
+            self.failed.get(&task.id).is_some_and(|at| now.since(*at) > PLAN_ON_ITS_WAY)
+        };
         let tasks = step.entry.before.tasks_of(service.id).filter(|task| task.rollout == began);
         let kept = tasks.filter(|task| task.desired_state != TaskState::Remove);
         let failed = kept.filter(|task| known(task) && early(task)).count();

@@ -13,14 +13,11 @@ use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
 use super::c1_addresses::{holds, ip, ranges};
-use super::{Invariant, steps};
+use super::{Invariant, PLAN_ON_ITS_WAY, steps};
 use crate::sim::World;
 
 /// What was freed less long ago may not have been tried again yet.
 const ON_ITS_WAY: Duration = Duration::from_secs(90);
-
-/// No plan is on its way for longer.
-const PLANNED: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(super) struct Free {
@@ -46,7 +43,7 @@ impl Invariant for Free {
                 {
                     continue;
                 }
-                let known = |at: &Timestamp| world.now().since(*at) > PLANNED;
+                let known = |at: &Timestamp| world.now().since(*at) > PLAN_ON_ITS_WAY;
                 let goes = |other: &Service| self.marked.get(&other.id).is_some_and(known);
                 let mut whom = holders(&step.entry.before, service).peekable();
                 if whom.peek().is_some() && whom.all(goes) {

@@ -45,6 +45,9 @@ use super::consensus::Committed;
 use super::host::Host;
 use super::machine::Container;
 
+/// No plan is on its way to the store for longer: who made it may know nothing of what is newer.
+const PLAN_ON_ITS_WAY: Duration = Duration::from_secs(10);
+
 /// Something that must be true.
 pub trait Invariant {
     /// Its name, such as `B4`.

@@ -335,14 +335,20 @@ fn of_ones_own_commit_only_those_look_again_who_have_reason_to() {
     assert_eq!(looks_after_commit(true), [1, 0, 0]);
 }
 
-#[test]
-fn a_large_decision_is_cut_into_commits_and_none_is_lost() {
+/// 5,000 services without a task, and a planner that makes one for each.
+fn much_to_do() -> (MemoryStore, Controller, IdSource) {
     let store = MemoryStore::default();
     let mut ids = IdSource::seeded(1);
     let services = (0..5_000).map(|number| Change::create(service(&mut ids, &format!("{number}"))));
     store.apply(&Batch::new(NOW, services.collect())).unwrap();
     let (orchestrate, _) = planner("orchestrate", one_task);
-    let mut controller = Controller::new(vec![orchestrate], EPOCH, &store.snapshot());
+    let controller = Controller::new(vec![orchestrate], EPOCH, &store.snapshot());
+    (store, controller, ids)
+}
+
+#[test]
+fn a_large_decision_is_cut_into_commits_and_none_is_lost() {
+    let (store, mut controller, mut ids) = much_to_do();
     let mut sizes = Vec::new();
     loop {
         let step = controller.step(&store.snapshot(), NOW, &mut ids);
@@ -358,12 +364,7 @@ fn a_large_decision_is_cut_into_commits_and_none_is_lost() {
 
 #[test]
 fn a_commit_that_was_too_large_is_made_smaller() {
-    let store = MemoryStore::default();
-    let mut ids = IdSource::seeded(1);
-    let services = (0..5_000).map(|number| Change::create(service(&mut ids, &format!("{number}"))));
-    store.apply(&Batch::new(NOW, services.collect())).unwrap();
-    let (orchestrate, _) = planner("orchestrate", one_task);
-    let mut controller = Controller::new(vec![orchestrate], EPOCH, &store.snapshot());
+    let (store, mut controller, mut ids) = much_to_do();
     let mut size = || {
         let step = controller.step(&store.snapshot(), NOW, &mut ids);
         controller.rejected(&CommitError::TooLarge { bytes: 2, limit: 1 });
