@@ -259,7 +259,7 @@ fn decide(nodes: usize, services: usize, replicas: u64) {
     let owners: Vec<_> = cluster.store.snapshot().services.iter().cloned().collect();
     for owner in &owners {
         let pending = |slot| Task {
-            id: cluster.ids.next(),
+            id: cluster.ids.beside(owner.id),
             service_id: owner.id,
             slot,
             spec: owner.spec.task.clone(),

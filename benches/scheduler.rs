@@ -45,7 +45,8 @@ fn nodes(ids: &mut IdSource, count: usize) -> Vec<Change> {
 
 fn task(ids: &mut IdSource, service: ServiceId, state: TaskState) -> Task {
     Task {
-        id: ids.next(),
+        // As the planners draw it.
+        id: if service.is_nil() { ids.next() } else { ids.beside(service) },
         service_id: service,
         desired_state: TaskState::Running,
         status: TaskStatus::new(state, NOW, "made"),

@@ -7,7 +7,7 @@ use clap::Parser as _;
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {
-    flags::executor::log("warn,swarm=info,swarm_raft=info,swarm_runtime=info");
+    flags::executor::log("warn,openraft=error,swarm=info,swarm_raft=info,swarm_runtime=info");
     let flags = flags::Flags::parse();
     let config = flags.config();
     flags::report(flags.run(config).await)

@@ -37,6 +37,8 @@
 //! The examples show every other way to embed: a cluster in one process, and a scheduler, a
 //! control loop, an executor and a secret store of one's own.
 
+#[cfg(test)]
+mod crash_disk;
 pub mod error;
 pub mod http;
 pub mod identity;

@@ -119,7 +119,6 @@ async fn a_swarm_is_begun_shown_and_left() {
     assert_has(&cli.fails("node ls").await, &["This node is not a swarm manager. Use"]);
     assert_has(&cli.fails("swarm leave").await, &["This node is not part of a swarm"]);
 
-    assert_has(&cli.fails("swarm init --autolock").await, &["autolock is not supported yet"]);
     let init = cli.ok("swarm init --advertise-addr 10.0.0.9").await;
     assert_has(
         &init,
@@ -154,13 +153,44 @@ async fn a_swarm_is_begun_shown_and_left() {
         &["minimum certificate expiry time is: 1h0m0s"],
     );
     assert_has(&cli.ok("swarm ca").await, &["root"]);
-    assert_has(&cli.fed(&["swarm", "unlock-key"], "").await.err, &["no unlock key is set"]);
+    locks_are_set_and_changed(&cli).await;
     assert_has(
         &cli.fails("swarm leave").await,
         &["Removing the last manager erases all current state of the swarm."],
     );
     assert_has(&cli.ok("swarm leave --force").await, &["Node left the swarm."]);
     assert_has(&cli.ok("info").await, &["Swarm: inactive"]);
+}
+
+/// The unlock key from the first command that gives one to the last that takes it away.
+async fn locks_are_set_and_changed(cli: &Cli) {
+    assert_has(&cli.fed(&["swarm", "unlock-key"], "").await.err, &["no unlock key is set"]);
+    let update = cli.ok("swarm update --autolock=true").await;
+    assert_has(
+        &update,
+        &[
+            "Swarm updated.",
+            "To unlock a swarm manager after it restarts, run the `docker swarm unlock`",
+            "    SWMKEY-1-",
+        ],
+    );
+    let key = cli.ok("swarm unlock-key -q").await;
+    assert!(key.starts_with("SWMKEY-1-") && key.trim().len() == 9 + 43, "{key}");
+    assert_has(&update, &[key.trim()]);
+    assert_has(&cli.ok("swarm update --task-history-limit 4").await, &["Swarm updated."]);
+    assert_eq!(cli.ok("swarm unlock-key -q").await, key, "other settings leave it alone");
+    let rotated = cli.ok("swarm unlock-key --rotate -q").await;
+    assert!(rotated.starts_with("SWMKEY-1-") && rotated != key, "{rotated}");
+    assert_has(
+        &cli.ok("swarm unlock-key").await,
+        &["To unlock a swarm manager after it restarts", rotated.trim()],
+    );
+    assert_has(&cli.fails("swarm unlock").await, &["swarm is not locked"]);
+    cli.ok("swarm update --autolock=false").await;
+    assert_has(&cli.fed(&["swarm", "unlock-key"], "").await.err, &["no unlock key is set"]);
+    cli.ok("swarm update --autolock=true").await;
+    assert_ne!(cli.ok("swarm unlock-key -q").await, rotated, "an old key does not come back");
+    cli.ok("swarm update --autolock=false").await;
 }
 
 #[tokio::test]
@@ -462,7 +492,6 @@ async fn tools_read_what_they_expect() {
         &["scale can only be used with replicated"],
     );
     assert_has(&cli.fails("node promote worker-1").await, &["does not change the roles of nodes"]);
-    assert_has(&cli.fails("swarm update --autolock").await, &["autolock is not supported yet"]);
     assert_has(
         &cli.fails("network create lonely").await,
         &["this manager creates overlay networks only"],

@@ -61,6 +61,12 @@ pub(crate) struct Flags {
     /// Become the first manager of a new swarm
     #[arg(long, conflicts_with = "join")]
     init: bool,
+    /// Become the only manager of the swarm in this backup, which begins anew with it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["init", "join"])]
+    restore: Option<PathBuf>,
+    /// The file with the unlock key that the swarm had when the backup was taken, if it had one
+    #[arg(long, value_name = "FILE", requires = "restore")]
+    unlock_key_file: Option<PathBuf>,
     /// Join the swarm of this manager
     #[arg(long, value_name = "ADDR:PORT", requires = "token")]
     join: Option<String>,
@@ -119,9 +125,13 @@ impl Flags {
         Ok(())
     }
 
-    async fn become_member(&self, node: &Node) -> Result<(), swarm::error::ApiError> {
+    async fn become_member(&self, node: &Node) -> Result<(), Box<dyn std::error::Error>> {
         if self.init {
             node.init(InitRequest::default()).await?;
+        } else if let Some(backup) = &self.restore {
+            let key = self.unlock_key_file.as_ref().map(std::fs::read_to_string).transpose()?;
+            let key = key.map(|text| text.trim().parse()).transpose()?;
+            node.restore(backup, key.as_ref()).await?;
         } else if let (Some(manager), Some(token)) = (&self.join, &self.token) {
             let (remote_addrs, join_token) = (vec![manager.clone()], token.clone());
             node.join(JoinRequest { remote_addrs, join_token, ..Default::default() }).await?;

@@ -50,8 +50,8 @@ pub(crate) fn tasks(view: &Snapshot) -> String {
             let node = task.node_id.and_then(|id| view.nodes.get(id));
             let node = node.map_or("-".to_owned(), |node| node.display_name().to_owned());
             let why =
-                if task.status.err.is_empty() { &task.status.message } else { &task.status.err };
-            [name, node, task.status.state.to_string(), why.clone()]
+                if task.status.err.is_empty() { &*task.status.message } else { &*task.status.err };
+            [name, node, task.status.state.to_string(), why.to_owned()]
         })
         .collect();
     rows.sort();

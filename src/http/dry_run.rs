@@ -35,6 +35,6 @@ pub(super) async fn update(
     Json(mut spec): Json<ServiceSpec>,
 ) -> Result<Response, ApiError> {
     adjust(&mut spec, api);
-    let (control, update) = update_of(&*node, &id, (&query, &headers), spec)?;
+    let (control, update) = update_of(&*node, &id, (&query, &headers), spec).await?;
     ok(&control.dry_run_update(&id, update).await?)
 }

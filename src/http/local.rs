@@ -1,11 +1,14 @@
 //! What the API needs from the node that serves it.
 
+use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use swarm_core::model::{Availability, ClusterSpec, NodeDescription, NodeId};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::manager::control::Control;
 
 swarm_core::words! {
@@ -37,6 +40,10 @@ swarm_core::object! {
 /// What a node says ([`LocalStatus::error`]) whose certificate expired while it was away.
 pub const CERTIFICATES_EXPIRED: &str =
     "Swarm certificates have expired. To replace them, leave the swarm and join again.";
+
+/// What a locked manager says to everything but `docker swarm unlock`.
+pub const LOCKED: &str = "Swarm is encrypted and needs to be unlocked before it can be used. \
+                          Please use \"docker swarm unlock\" to unlock it.";
 
 swarm_core::object! {
     /// A node's place in a swarm: the `Swarm` member of `GET /info` is made from it.
@@ -94,17 +101,28 @@ swarm_core::object! {
         /// Where managers listen.
         remote_addrs: Vec<String> = "RemoteAddrs" omit,
         /// The token; decides the role.
-        join_token: String = "JoinToken" omit,
+        join_token: String = "JoinToken" omit secret,
         /// Whether this node takes tasks.
         availability: Availability = "Availability" omit,
     }
 }
 
 swarm_core::object! {
+    /// The body of `POST /x-swarm/managers`.
+    pub struct LookForRequest {
+        /// Where managers may listen: `ADDRESS[:PORT]`.
+        remote_addrs: Vec<String> = "RemoteAddrs" omit,
+    }
+}
+
+/// The parts of a backup, in order. One that ends with an error, or is not read to its end, is none.
+pub type Backup = BoxStream<'static, io::Result<Bytes>>;
+
+swarm_core::object! {
     /// The body of `POST /swarm/unlock`.
     pub struct UnlockRequest {
         /// The key.
-        unlock_key: String = "UnlockKey" omit,
+        unlock_key: String = "UnlockKey" omit secret,
     }
 }
 
@@ -131,4 +149,42 @@ pub trait LocalNode: Send + Sync + 'static {
 
     /// Gives a locked manager its key.
     async fn unlock(&self, request: UnlockRequest) -> Result<(), ApiError>;
+
+    /// The cluster as this manager has it now, as one file. By default, that there is no such thing.
+    async fn backup(&self) -> Result<Backup, ApiError> {
+        Err(ApiError::plain(Code::Unimplemented, "this node makes no backups"))
+    }
+
+    /// Has this node look for its cluster's managers at these addresses too, `ADDRESS:PORT`.
+    async fn look_for(&self, managers: Vec<String>) -> Result<(), ApiError> {
+        let _ = managers;
+        Err(ApiError::plain(Code::Unimplemented, "this node looks for no managers"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_credential() {
+        const SECRET: &str = "hush";
+        let join = JoinRequest { join_token: SECRET.into(), ..JoinRequest::default() };
+        let unlock = UnlockRequest { unlock_key: SECRET.into(), ..UnlockRequest::default() };
+        let mut init = InitRequest { listen_addr: "here".into(), ..InitRequest::default() };
+        init.spec.ca_config.signing_ca_key = SECRET.into();
+        let shown = format!("{join:?} {unlock:?} {init:?}");
+        assert!(shown.contains("here") && shown.contains("(secret)"), "{shown}");
+        assert!(!shown.contains(SECRET), "{shown}");
+        let tokens = swarm_core::model::JoinTokens {
+            worker: SECRET.into(),
+            manager: SECRET.into(),
+            ..Default::default()
+        };
+        assert!(!format!("{tokens:?}").contains(SECRET));
+        assert!(
+            serde_json::to_string(&tokens).unwrap().contains(SECRET),
+            "it is kept all the same"
+        );
+    }
 }

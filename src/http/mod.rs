@@ -7,6 +7,7 @@
 //! [`Control`], and renders a view of what it got.
 
 mod adjust;
+mod backup;
 mod body;
 mod dispatch;
 mod dry_run;
@@ -30,13 +31,17 @@ mod view;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 
 pub use dispatch::{ApiVersion, MAX_API_VERSION, MIN_API_VERSION};
 pub use listen::{ListenError, ListenSpec, Listener, TlsFiles, bind};
 pub use local::{
-    CERTIFICATES_EXPIRED, InitRequest, JoinRequest, LocalNode, LocalState, LocalStatus,
-    RemoteManager, UnlockRequest,
+    Backup, CERTIFICATES_EXPIRED, InitRequest, JoinRequest, LOCKED, LocalNode, LocalState,
+    LocalStatus, LookForRequest, RemoteManager, UnlockRequest,
 };
 pub use serve::serve;
 
@@ -50,8 +55,8 @@ type Node = axum::extract::State<Arc<dyn LocalNode>>;
 pub fn router(node: Arc<dyn LocalNode>) -> Router {
     let routes = Router::new()
         .merge(of_the_system())
-        .merge(of_the_swarm())
-        .merge(of_our_own())
+        .merge(of_the_node())
+        .merge(of_the_swarm().merge(of_our_own()).layer(from_fn_with_state(node.clone(), fresh)))
         .fallback(error::page_not_found)
         .method_not_allowed_fallback(error::page_not_found)
         .with_state(node);
@@ -78,15 +83,21 @@ fn of_the_system() -> Router<Arc<dyn LocalNode>> {
         .route("/plugins/{*rest}", get(system::no_plugin))
 }
 
-fn of_the_swarm() -> Router<Arc<dyn LocalNode>> {
+/// A node's own place in a swarm.
+fn of_the_node() -> Router<Arc<dyn LocalNode>> {
     Router::new()
-        .route("/swarm", get(swarm::inspect))
         .route("/swarm/init", post(swarm::init))
         .route("/swarm/join", post(swarm::join))
         .route("/swarm/leave", post(swarm::leave))
+        .route("/swarm/unlock", post(swarm::unlock))
+}
+
+/// The cluster's objects, as every manager has them.
+fn of_the_swarm() -> Router<Arc<dyn LocalNode>> {
+    Router::new()
+        .route("/swarm", get(swarm::inspect))
         .route("/swarm/update", post(swarm::update))
         .route("/swarm/unlockkey", get(swarm::unlock_key))
-        .route("/swarm/unlock", post(swarm::unlock))
         .route("/nodes", get(nodes::list))
         .route("/nodes/{id}", get(nodes::inspect).delete(nodes::remove))
         .route("/nodes/{id}/update", post(nodes::update))
@@ -117,8 +128,22 @@ fn of_the_swarm() -> Router<Arc<dyn LocalNode>> {
 /// What Docker's engine has not: all of it below `/x-swarm`, so that it stays apart.
 fn of_our_own() -> Router<Arc<dyn LocalNode>> {
     Router::new()
+        .route("/x-swarm/backup", post(backup::take))
+        .route("/x-swarm/managers", post(backup::look_for))
         .route("/x-swarm/dry-run/services/create", post(dry_run::create))
         .route("/x-swarm/dry-run/services/{id}/update", post(dry_run::update))
+}
+
+/// Whoever reads sees every write that was acknowledged before, through whichever manager. (Swarm reads
+/// what the leader believes, be it cut off from the others or not.)
+async fn fresh(State(node): Node, request: Request, next: Next) -> Response {
+    if request.method() == Method::GET
+        && let Some(control) = node.control()
+        && let Err(error) = control.up_to_date().await
+    {
+        return error.into_response();
+    }
+    next.run(request).await
 }
 
 /// The control API of a manager, or why there is none (moby: `errNoManager`).
@@ -128,9 +153,7 @@ fn control(node: &dyn LocalNode) -> Result<Arc<Control>, ApiError> {
     }
     let status = node.status();
     let text = match status.state {
-        LocalState::Locked => {
-            "Swarm is encrypted and needs to be unlocked before it can be used. Please use \"docker swarm unlock\" to unlock it."
-        }
+        LocalState::Locked => LOCKED,
         LocalState::Active if status.control_available => {
             "This node is not a swarm manager. Manager is being prepared or has trouble connecting to the cluster."
         }

@@ -132,13 +132,13 @@ pub(super) async fn update(
     Json(mut spec): Json<ServiceSpec>,
 ) -> Result<Response, ApiError> {
     adjust(&mut spec, api);
-    let (control, update) = update_of(&*node, &id, (&query, &headers), spec)?;
+    let (control, update) = update_of(&*node, &id, (&query, &headers), spec).await?;
     control.update_service(&id, update).await?;
     ok(&Updated { warnings: None })
 }
 
 /// The change that a request asks for, and whom to ask.
-pub(super) fn update_of(
+pub(super) async fn update_of(
     node: &dyn LocalNode,
     id: &str,
     (query, headers): (&Query, &HeaderMap),
@@ -146,7 +146,7 @@ pub(super) fn update_of(
 ) -> Result<(Arc<Control>, UpdateService), ApiError> {
     let version = query.version("service")?;
     let control = control(node)?;
-    control.view()?.find_service(id)?;
+    control.look(|view| view.find_service(id)).await?;
     let registry_auth = registry_auth(headers);
     let auth_from = match query.get("registryAuthFrom") {
         "" | "spec" => AuthFrom::Spec,

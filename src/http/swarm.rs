@@ -12,7 +12,7 @@ use super::query::Query;
 use super::view::ClusterView;
 use super::{InitRequest, JoinRequest, LocalNode, LocalState, Node, UnlockRequest, control};
 use crate::error::{ApiError, Code};
-use crate::manager::control::{Find as _, Rotate};
+use crate::manager::control::{Find as _, Rotate, check_services};
 
 fn unavailable(text: impl Into<String>) -> ApiError {
     ApiError::plain(Code::Unavailable, text)
@@ -42,13 +42,7 @@ pub(super) async fn init(
     if !request.force_new_cluster {
         outside(&*node)?;
     }
-    let unsupported = |text| Err(ApiError::plain(Code::Unimplemented, text));
-    if request.auto_lock_managers || request.spec.encryption_config.auto_lock_managers {
-        return unsupported("autolock is not supported yet");
-    }
-    if !request.spec.ca_config.external_cas.is_empty() {
-        return unsupported("external certificate authorities are not supported yet");
-    }
+    check_services(&request.spec.ca_config.external_cas)?;
     ok(&node.init(request).await?)
 }
 
@@ -68,6 +62,11 @@ pub(super) async fn leave(State(node): Node, query: Query) -> Result<StatusCode,
         return Err(unavailable("This node is not part of a swarm"));
     }
     let force = query.flag("force");
+    if node.status().state == LocalState::Locked && !force {
+        return Err(unavailable(
+            "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.",
+        ));
+    }
     if let (Some(control), false) = (node.control(), force) {
         return Err(unavailable(warning(&control.store.snapshot())));
     }
@@ -121,10 +120,10 @@ pub(super) async fn update(
 pub(super) async fn unlock_key(State(node): Node) -> Result<Response, ApiError> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
-    struct Key {
-        unlock_key: String,
+    struct Key<'a> {
+        unlock_key: &'a str,
     }
-    ok(&Key { unlock_key: control(&*node)?.unlock_key()? })
+    ok(&Key { unlock_key: &control(&*node)?.unlock_key()? })
 }
 
 /// `POST /swarm/unlock`
@@ -135,7 +134,10 @@ pub(super) async fn unlock(
     match node.status().state {
         LocalState::Locked => {}
         LocalState::Inactive => return Err(unavailable("This node is not part of a swarm")),
-        _ => return Err(ApiError::plain(Code::AlreadyExists, "swarm is not locked")),
+        _ => {
+            control(&*node)?;
+            return Err(ApiError::plain(Code::AlreadyExists, "swarm is not locked"));
+        }
     }
     node.unlock(request).await?;
     Ok(StatusCode::OK)

@@ -226,6 +226,9 @@ pub(super) struct ClusterView<'a> {
 impl<'a> ClusterView<'a> {
     pub(super) fn new(cluster: &'a Cluster, tokens: bool) -> Self {
         let mut spec = cluster.spec.clone();
+        // The certificate is no secret, but a client that sends it back without the key would have
+        // the cluster give its key up (SwarmKit: `redactClusters`).
+        spec.ca_config.signing_ca_cert = String::new();
         spec.ca_config.signing_ca_key = String::new();
         Self {
             id: cluster.id,

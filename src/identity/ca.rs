@@ -27,6 +27,8 @@ pub const MIN_NODE_CERT_EXPIRY: Duration = Duration::from_secs(3600);
 pub struct Authority {
     root: TrustRoot,
     issuer: Issuer<'static, KeyPair>,
+    /// Follows every certificate that it issues: leads from its root to the one before.
+    cross_signed: String,
 }
 
 impl Authority {
@@ -44,22 +46,67 @@ impl Authority {
         set_life(&mut params, now, ROOT_LIFE);
         params.serial_number = Some(serial()?);
         let pem = params.self_signed(&key).map_err(key_error)?.pem();
-        Ok(Self { root: TrustRoot::parse(&pem)?, issuer: Issuer::new(params, key) })
+        Ok(Self {
+            root: TrustRoot::parse(&pem)?,
+            issuer: Issuer::new(params, key),
+            cross_signed: String::new(),
+        })
     }
 
-    /// The authority that a cluster object describes.
+    /// The authority of a cluster's present root, whatever root is to come.
     ///
     /// # Errors
     /// [`IdentityError::NoSigningKey`] when the key is elsewhere; [`IdentityError::Key`] when it
     /// is damaged or belongs to another root; [`IdentityError::Certificate`] for a damaged root.
     pub fn load(stored: &RootCa) -> Result<Self, IdentityError> {
-        let root = TrustRoot::parse(&stored.certificate)?;
-        let key = read_key(stored.key.as_ref().ok_or(IdentityError::NoSigningKey)?)?;
+        let key = stored.key.as_ref().ok_or(IdentityError::NoSigningKey)?;
+        Self::of(TrustRoot::parse(&stored.certificate)?, read_key(key)?)
+    }
+
+    /// The authority that issues a cluster's certificates now: during a rotation that of the root
+    /// to come, whose certificates also hold for whoever trusts the present root alone.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn issuing(stored: &RootCa) -> Result<Self, IdentityError> {
+        let Some(rotation) = &stored.rotation else { return Self::load(stored) };
+        let key = rotation.key.as_ref().ok_or(IdentityError::NoSigningKey)?;
+        let authority = Self::of(TrustRoot::parse(&rotation.certificate)?, read_key(key)?)?;
+        Ok(Self { cross_signed: rotation.cross_signed.clone(), ..authority })
+    }
+
+    /// A root and its key.
+    pub(super) fn of(root: TrustRoot, key: KeyPair) -> Result<Self, IdentityError> {
         if key.public_key_raw() != root.public_key()? {
             return Err(IdentityError::Key("it belongs to another root certificate".into()));
         }
         let issuer = Issuer::from_ca_cert_pem(root.pem(), key).map_err(key_error)?;
-        Ok(Self { root, issuer })
+        Ok(Self { root, issuer, cross_signed: String::new() })
+    }
+
+    /// The name and key of another root, certified by this one, PEM. Its life and usages are those
+    /// of that root's own certificate.
+    ///
+    /// # Errors
+    /// [`IdentityError::Certificate`] when its name or key is of a kind that cannot be certified.
+    pub fn cross_sign(&self, other: &TrustRoot) -> Result<String, IdentityError> {
+        let (mut params, key) = other.to_be_certified()?;
+        params.serial_number = Some(serial()?);
+        let certified = params.signed_by(&key, &self.issuer).map_err(key_error)?.pem();
+        other.is_certified_by(&certified, &self.root)?;
+        Ok(certified)
+    }
+
+    /// A request in PEM to have this root certified by another authority.
+    ///
+    /// # Errors
+    /// As for [`cross_sign`](Self::cross_sign).
+    pub fn cross_signing_request(&self) -> Result<String, IdentityError> {
+        let (params, _) = self.root.to_be_certified()?;
+        let mut named = CertificateParams::default();
+        named.distinguished_name = params.distinguished_name;
+        let request = named.serialize_request(self.issuer.key()).map_err(key_error)?;
+        request.pem().map_err(key_error)
     }
 
     /// What to keep in the cluster object.
@@ -115,7 +162,8 @@ impl Authority {
         params.serial_number = Some(serial()?);
         let life = if expiry < MIN_NODE_CERT_EXPIRY { NODE_CERT_EXPIRY } else { expiry };
         set_life(&mut params, now, life);
-        Ok(params.signed_by(&request.public_key, &self.issuer).map_err(refused)?.pem())
+        let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(refused)?;
+        Ok(certificate.pem() + &self.cross_signed)
     }
 }
 

@@ -52,18 +52,57 @@ impl TrustRoot {
         RootDigest::of(&self.pem)
     }
 
-    /// What Docker's API says of it, in `TLSInfo`.
+    /// What Docker's API says of it, in `TLSInfo`: the first root as the issuer.
     ///
     /// # Errors
     /// [`IdentityError::Certificate`]; never after a successful [`parse`](Self::parse).
     pub fn tls_info(&self) -> Result<TlsInfo, IdentityError> {
         let root = parse(ROOT, &self.certificates[0])?;
-        Ok(TlsInfo {
+        Ok(self.issued_by(&root))
+    }
+
+    fn issued_by(&self, issuer: &X509Certificate<'_>) -> TlsInfo {
+        TlsInfo {
             trust_root: self.pem.clone(),
-            cert_issuer_subject: STANDARD.encode(root.subject().as_raw()),
-            cert_issuer_public_key: STANDARD.encode(root.public_key().raw),
+            cert_issuer_subject: STANDARD.encode(issuer.subject().as_raw()),
+            cert_issuer_public_key: STANDARD.encode(issuer.public_key().raw),
             ..Default::default()
-        })
+        }
+    }
+
+    /// Whether the first certificate of a chain leads to one of these roots. Life is not looked at.
+    pub(crate) fn is_behind(&self, chain: &[CertificateDer<'_>]) -> bool {
+        !chain.is_empty() && matches!(self.issuer(chain), Ok(Some(_)))
+    }
+
+    /// Who issued the first certificate of a chain: one of these roots, or a certificate of the
+    /// chain that one of them signed. Life is not looked at.
+    fn issuer(&self, chain: &[CertificateDer<'_>]) -> Result<Option<TlsInfo>, IdentityError> {
+        let leaf = parse(NODE, &chain[0])?;
+        if let Some(root) = self.signer(&leaf)? {
+            return Ok(Some(self.issued_by(&root)));
+        }
+        for der in &chain[1..] {
+            let between = parse(NODE, der)?;
+            if between.is_ca() && signed(&leaf, &between) && self.signer(&between)?.is_some() {
+                return Ok(Some(self.issued_by(&between)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The root that signed a certificate.
+    fn signer(
+        &self,
+        certificate: &X509Certificate<'_>,
+    ) -> Result<Option<X509Certificate<'_>>, IdentityError> {
+        for der in &self.certificates {
+            let root = parse(ROOT, der)?;
+            if signed(certificate, &root) {
+                return Ok(Some(root));
+            }
+        }
+        Ok(None)
     }
 
     pub(super) fn anchors(&self) -> Result<Arc<RootCertStore>, IdentityError> {
@@ -74,20 +113,40 @@ impl TrustRoot {
         Ok(Arc::new(anchors))
     }
 
+    /// Checks that a certificate is this root's name and key, signed by `other`.
+    ///
+    /// # Errors
+    /// [`IdentityError::Certificate`] when it is not: no chain through it would hold.
+    pub fn is_certified_by(&self, certified: &str, other: &Self) -> Result<(), IdentityError> {
+        const CROSS: &str = "the cross-signed certificate";
+        let chain = read_pem(CROSS, certified)?;
+        let (own, read) = (parse(ROOT, &self.certificates[0])?, parse(CROSS, &chain[0])?);
+        let same = own.subject().as_raw() == read.subject().as_raw()
+            && own.public_key().raw == read.public_key().raw;
+        match same && read.is_ca() && other.signer(&read)?.is_some() {
+            true => Ok(()),
+            false => Err(IdentityError::certificate(CROSS, "it does not lead from root to root")),
+        }
+    }
+
+    /// The one root, in DER; absent when there are several.
+    pub(super) fn only(&self) -> Option<&CertificateDer<'static>> {
+        match &self.certificates[..] {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// The bits of the first root's public key.
     pub(super) fn public_key(&self) -> Result<Vec<u8>, IdentityError> {
         Ok(parse(ROOT, &self.certificates[0])?.public_key().subject_public_key.data.to_vec())
     }
+}
 
-    fn signed(&self, certificate: &X509Certificate<'_>) -> Result<bool, IdentityError> {
-        for der in &self.certificates {
-            let root = parse(ROOT, der)?;
-            if certificate.verify_signature(Some(root.public_key())).is_ok() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
+/// Whether `issuer` signed a certificate.
+fn signed(certificate: &X509Certificate<'_>, issuer: &X509Certificate<'_>) -> bool {
+    certificate.issuer().as_raw() == issuer.subject().as_raw()
+        && certificate.verify_signature(Some(issuer.public_key())).is_ok()
 }
 
 impl std::fmt::Debug for TrustRoot {
@@ -119,19 +178,25 @@ impl NodeCertificate {
         Self::read(&parse(NODE, der)?)
     }
 
-    /// Reads the first certificate of a chain and checks that one of these roots signed it.
-    /// An expired certificate passes: its holder must be able to say so.
+    /// Reads the first certificate of a chain and checks that the chain ends at one of these
+    /// roots. An expired certificate passes: its holder must be able to say so.
     ///
     /// # Errors
     /// [`IdentityError::Certificate`], as for [`from_der`](Self::from_der), or when another root
     /// signed it.
     pub fn from_pem(pem: &str, root: &TrustRoot) -> Result<Self, IdentityError> {
+        Self::with_issuer(pem, root).map(|(certificate, _)| certificate)
+    }
+
+    /// As [`from_pem`](Self::from_pem), with what Docker's API says of who issued it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_issuer(pem: &str, root: &TrustRoot) -> Result<(Self, TlsInfo), IdentityError> {
         let chain = read_pem(NODE, pem)?;
-        let leaf = parse(NODE, &chain[0])?;
-        if !root.signed(&leaf)? {
-            return Err(IdentityError::certificate(NODE, "another root signed it"));
-        }
-        Self::read(&leaf)
+        let issuer = root.issuer(&chain)?;
+        let another = || IdentityError::certificate(NODE, "another root signed it");
+        Ok((Self::from_der(&chain[0])?, issuer.ok_or_else(another)?))
     }
 
     fn read(certificate: &X509Certificate<'_>) -> Result<Self, IdentityError> {

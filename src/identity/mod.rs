@@ -6,11 +6,15 @@
 
 pub mod ca;
 pub mod cert;
+pub mod external;
+pub mod files;
+pub mod given;
 pub mod issuer;
 pub mod renew;
 pub mod state;
 pub mod tls;
 pub mod token;
+pub mod unlock;
 
 use std::path::PathBuf;
 
@@ -18,10 +22,13 @@ use swarm_core::model::{ClusterId, NodeId, NodeRole};
 
 pub use ca::{Authority, KeyRequest};
 pub use cert::{NodeCertificate, TrustRoot};
+pub use external::{Cfssl, ExternalAuthority};
+pub use files::IdentityFiles;
 pub use issuer::StoreAuthority;
 pub use state::NodeIdentity;
 pub use tls::Credentials;
 pub use token::{JoinToken, RootDigest};
+pub use unlock::UnlockKey;
 
 /// The organisational unit in the certificate of a manager, and the name that every client asks
 /// for: managers are known by certificate, never by host name.
@@ -60,6 +67,9 @@ pub enum IdentityError {
     /// The text is not a join token. Copy it again from `docker swarm join-token`.
     #[error("invalid join token")]
     InvalidToken,
+    /// The text is not an unlock key. Copy it again from `docker swarm unlock-key`.
+    #[error("invalid key string")]
+    InvalidUnlockKey,
     /// The manager showed another root than the one that the token pins: it belongs to another
     /// cluster, or someone stands in between. Nothing was sent to it.
     #[error("remote CA does not match fingerprint. Expected: {expected}, found: {found}")]
@@ -83,6 +93,17 @@ pub enum IdentityError {
     /// A key and a certificate do not belong together, or a key is damaged.
     #[error("the private key is not usable: {0}")]
     Key(String),
+    /// What an operator gave as the cluster's authority cannot be it, in SwarmKit's words.
+    #[error("{0}")]
+    Given(String),
+    /// An authority outside the cluster does not do what it is there for.
+    #[error("external certificate authority {url}: {reason}")]
+    External {
+        /// Where it should answer.
+        url: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// This manager holds no signing key: an external authority signs.
     #[error("this cluster's root key is not here: its external authority must sign")]
     NoSigningKey,
@@ -102,5 +123,7 @@ impl IdentityError {
     }
 }
 
+#[cfg(test)]
+mod files_tests;
 #[cfg(test)]
 mod tests;

@@ -1,18 +1,21 @@
 //! Renews the node's certificate before it expires, at a random point of its life so that nodes
 //! that joined together do not renew together (SwarmKit: `ca/renewer.go`).
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use swarm_core::id::IdSource;
+use swarm_core::protocol::Trust;
 use swarm_core::time::{Clock, Timestamp};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Credentials, Identity, IdentityError, KeyRequest, NodeCertificate, NodeIdentity};
+use super::{
+    Credentials, Identity, IdentityError, IdentityFiles, KeyRequest, NodeCertificate, NodeIdentity,
+    TrustRoot,
+};
 use crate::error::ApiError;
 
 /// The earliest and the latest point, in thousandths of the certificate's life.
@@ -21,6 +24,9 @@ const WINDOW: std::ops::RangeInclusive<u64> = 500..=800;
 const MIN_BACKOFF: Duration = Duration::from_secs(5);
 /// The longest pause after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(3600);
+/// The pause between attempts while a manager waits for this node: a rotation of the root does not
+/// end without it.
+const WANTED_BACKOFF: Duration = Duration::from_secs(10);
 /// The wall clock is looked at this often: it may jump while a timer sleeps.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -58,14 +64,17 @@ pub struct Renewer {
     /// The identity in use.
     pub credentials: Arc<Credentials>,
     /// Where it is kept.
-    pub dir: PathBuf,
+    pub files: IdentityFiles,
     /// Who certifies.
     pub renewal: Arc<dyn Renewal>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Renews at once when notified: after a change of the node's role.
     pub now: Arc<Notify>,
-    /// Told after each renewal: the role may be another one.
+    /// What managers say of roots and renewal.
+    pub trust: watch::Receiver<Option<Trust>>,
+    /// Told after each renewal and each change of the roots: the role may be another one, and so
+    /// may what the node says of itself.
     pub renewed: tokio::sync::watch::Sender<Identity>,
 }
 
@@ -74,7 +83,7 @@ impl Renewer {
     ///
     /// # Cancellation
     /// Stopping at any point leaves the old or the new identity in use and on disk.
-    pub async fn run(self, cancel: CancellationToken) {
+    pub async fn run(mut self, cancel: CancellationToken) {
         let mut ids = IdSource::random();
         let mut backoff = MIN_BACKOFF;
         let mut due = self.next(&mut ids);
@@ -83,6 +92,12 @@ impl Renewer {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = self.now.notified() => due = Timestamp::ZERO,
+                Ok(()) = self.trust.changed() => {
+                    self.believe();
+                    if self.is_wanted() {
+                        due = Timestamp::ZERO;
+                    }
+                }
                 () = tokio::time::sleep(wait) => {}
             }
             if self.clock.now() < due {
@@ -95,8 +110,9 @@ impl Renewer {
                     due = self.next(&mut ids);
                 }
                 Err(error) => {
-                    warn!(%error, retry_in = ?backoff, "certificate not renewed");
-                    due = self.clock.now() + backoff;
+                    let pause = if self.is_wanted() { WANTED_BACKOFF } else { backoff };
+                    warn!(%error, retry_in = ?pause, "certificate not renewed");
+                    due = self.clock.now() + pause;
                     backoff = (backoff * 2).min(MAX_BACKOFF);
                 }
             }
@@ -108,6 +124,33 @@ impl Renewer {
         renew_at(self.credentials.node().certificate(), point)
     }
 
+    /// Whether a manager waits for a certificate of another issuer.
+    fn is_wanted(&self) -> bool {
+        let held = self.credentials.node().tls_info().cert_issuer_public_key.clone();
+        let trust = self.trust.borrow();
+        trust.as_ref().is_some_and(|told| !told.issuer.is_empty() && told.issuer != held)
+    }
+
+    /// Trusts the roots that a manager named, on disk and in use. Roots without that of the own
+    /// certificate are not taken: a manager that follows the protocol names none such.
+    fn believe(&mut self) {
+        let roots = self.trust.borrow_and_update().as_ref().map(|told| told.roots.clone());
+        let node = self.credentials.node();
+        let Some(roots) = roots.filter(|roots| node.root().pem() != roots) else { return };
+        let believed = TrustRoot::parse(&roots).and_then(|roots| {
+            let node = node.trusting(roots)?;
+            self.files.save(&node)?;
+            self.credentials.replace(node)
+        });
+        match believed {
+            Ok(()) => {
+                info!("the cluster trusts other root certificates now");
+                self.renewed.send_replace(node.identity());
+            }
+            Err(error) => warn!(%error, "the cluster's root certificates are not believed"),
+        }
+    }
+
     /// A new key, certified, on disk, in use: in this order, so that a crash loses nothing.
     async fn renew_once(&self) -> Result<Identity, Failed> {
         let request = KeyRequest::generate()?;
@@ -116,7 +159,7 @@ impl Renewer {
         let renewed = NodeIdentity::new(root, certificate, request.key)?;
         let identity = renewed.identity();
         self.credentials.check(&renewed)?;
-        renewed.save(&self.dir)?;
+        self.files.save(&renewed)?;
         self.credentials.replace(renewed)?;
         self.renewed.send_replace(identity);
         Ok(identity)

@@ -1,7 +1,5 @@
 //! Certificates, their files and their renewal.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use swarm_core::id::IdSource;
@@ -10,15 +8,15 @@ use swarm_core::time::{Clock as _, SystemClock, Timestamp};
 use super::renew::renew_at;
 use super::*;
 
-const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-fn somebody(role: NodeRole) -> Identity {
+pub(super) fn somebody(role: NodeRole) -> Identity {
     let mut ids = IdSource::random();
     Identity { node: ids.next(), role, cluster: ids.next() }
 }
 
-fn certified(authority: &Authority, identity: &Identity) -> NodeIdentity {
+pub(super) fn certified(authority: &Authority, identity: &Identity) -> NodeIdentity {
     let KeyRequest { key, csr } = KeyRequest::generate().unwrap();
     let pem = authority.issue(&csr, identity, 90 * DAY, NOW).unwrap();
     NodeIdentity::new(authority.root().clone(), pem, key).unwrap()
@@ -94,90 +92,6 @@ fn names_in_certificates_follow_the_role() {
 }
 
 #[test]
-fn files_are_private_whatever_the_umask_and_come_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let dir = dir.path().join("certificates");
-    assert!(NodeIdentity::load(&dir).unwrap().is_none());
-    let node = certified(&Authority::create(NOW).unwrap(), &somebody(NodeRole::Worker));
-    for umask in [0o000, 0o077] {
-        // The umask is the process's: other tests may create files more openly for an instant.
-        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
-        let saved = node.save(&dir);
-        rustix::process::umask(before);
-        saved.unwrap();
-        let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
-        assert_eq!(mode(dir.clone()), 0o700);
-        let mut names: Vec<String> = Vec::new();
-        for entry in fs::read_dir(&dir).unwrap() {
-            let entry = entry.unwrap();
-            assert_eq!(mode(entry.path()), 0o600, "{entry:?}");
-            names.push(entry.file_name().into_string().unwrap());
-        }
-        names.sort();
-        assert_eq!(names, ["swarm-node.crt", "swarm-node.key", "swarm-root-ca.crt"]);
-    }
-    let loaded = NodeIdentity::load(&dir).unwrap().unwrap();
-    assert_eq!(loaded.identity(), node.identity());
-    assert_eq!(loaded.key().expose(), node.key().expose());
-}
-
-#[test]
-fn a_crash_anywhere_in_a_save_leaves_the_old_or_the_new_identity() {
-    let authority = Authority::create(NOW).unwrap();
-    let identity = somebody(NodeRole::Worker);
-    let (old, new) = (certified(&authority, &identity), certified(&authority, &identity));
-    let new_dir = tempfile::tempdir().unwrap();
-    new.save(new_dir.path()).unwrap();
-    let take = |name: &str| fs::read(new_dir.path().join(name)).unwrap();
-    // The state of the directory after each rename of a save.
-    let steps: [&[(&str, Vec<u8>)]; 3] = [
-        &[("swarm-node.key.next", take("swarm-node.key"))],
-        &[
-            ("swarm-node.key.next", take("swarm-node.key")),
-            ("swarm-node.crt", take("swarm-node.crt")),
-        ],
-        &[("swarm-node.key", take("swarm-node.key")), ("swarm-node.crt", take("swarm-node.crt"))],
-    ];
-    for (n, step) in steps.into_iter().enumerate() {
-        let dir = tempfile::tempdir().unwrap();
-        old.save(dir.path()).unwrap();
-        for (name, bytes) in step {
-            fs::write(dir.path().join(name), bytes).unwrap();
-        }
-        let found = NodeIdentity::load(dir.path()).unwrap().unwrap();
-        let expected = if n == 0 { &old } else { &new };
-        assert_eq!(found.certificate_pem(), expected.certificate_pem(), "step {n}");
-        assert_eq!(found.key().expose(), expected.key().expose(), "step {n}");
-        // And the next renewal works from there.
-        let next = certified(&authority, &identity);
-        next.save(dir.path()).unwrap();
-        let found = NodeIdentity::load(dir.path()).unwrap().unwrap();
-        assert_eq!(found.key().expose(), next.key().expose());
-    }
-}
-
-#[test]
-fn damage_is_named() {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::create(NOW).unwrap();
-    certified(&authority, &somebody(NodeRole::Worker)).save(dir.path()).unwrap();
-    fs::remove_file(dir.path().join("swarm-node.key")).unwrap();
-    let error = NodeIdentity::load(dir.path()).unwrap_err();
-    assert!(error.to_string().contains("swarm-node.key"), "{error}");
-    fs::write(dir.path().join("swarm-node.key"), "garbage").unwrap();
-    assert!(matches!(NodeIdentity::load(dir.path()), Err(IdentityError::Key(_))));
-    let other = certified(&authority, &somebody(NodeRole::Worker));
-    fs::write(dir.path().join("swarm-node.key"), other.key().expose()).unwrap();
-    assert!(matches!(NodeIdentity::load(dir.path()), Err(IdentityError::Key(_))));
-    let foreign = Authority::create(NOW).unwrap();
-    fs::write(dir.path().join("swarm-root-ca.crt"), foreign.root().pem()).unwrap();
-    let error = NodeIdentity::load(dir.path()).unwrap_err();
-    assert!(error.to_string().contains("another root signed it"), "{error}");
-    fs::write(dir.path().join("swarm-node.crt"), [0xff, 0xfe]).unwrap();
-    assert!(NodeIdentity::load(dir.path()).is_err());
-}
-
-#[test]
 fn renewal_falls_between_half_and_four_fifths_of_life() {
     let node = certified(&Authority::create(NOW).unwrap(), &somebody(NodeRole::Worker));
     let read = node.certificate();
@@ -250,7 +164,8 @@ async fn a_renewer_keeps_the_old_certificate_until_it_has_a_new_one_on_disk_and_
     let KeyRequest { key, csr } = KeyRequest::generate().unwrap();
     let pem = authority.issue(&csr, &identity, 90 * DAY, SystemClock.now()).unwrap();
     let old = NodeIdentity::new(authority.root().clone(), pem, key).unwrap();
-    old.save(dir.path()).unwrap();
+    let files = IdentityFiles::new(dir.path());
+    files.save(&old).unwrap();
     let credentials = Credentials::new(old.clone()).unwrap();
     let (attempts, mut seen) = tokio::sync::mpsc::unbounded_channel();
     let now = std::sync::Arc::new(tokio::sync::Notify::new());
@@ -258,10 +173,11 @@ async fn a_renewer_keeps_the_old_certificate_until_it_has_a_new_one_on_disk_and_
     let count = Default::default();
     let renewer = renew::Renewer {
         credentials: credentials.clone(),
-        dir: dir.path().to_owned(),
+        files: files.clone(),
         renewal: std::sync::Arc::new(Moody { authority, identity: promoted, attempts, count }),
         clock: std::sync::Arc::new(SystemClock),
         now: now.clone(),
+        trust: tokio::sync::watch::Sender::default().subscribe(),
         renewed,
     };
     let cancel = tokio_util::sync::CancellationToken::new();
@@ -275,7 +191,7 @@ async fn a_renewer_keeps_the_old_certificate_until_it_has_a_new_one_on_disk_and_
     told.changed().await.unwrap();
     assert_eq!(*told.borrow(), promoted);
     assert_eq!(credentials.identity(), promoted);
-    let kept = NodeIdentity::load(dir.path()).unwrap().unwrap();
+    let kept = files.load().unwrap().unwrap();
     assert_eq!(kept.certificate_pem(), credentials.node().certificate_pem());
     assert_ne!(kept.key().expose(), old.key().expose(), "each certificate has a key of its own");
     cancel.cancel();

@@ -22,6 +22,7 @@ use rustls::{
     PeerMisbehaved, RootCertStore, ServerConfig, SignatureScheme,
 };
 use swarm_core::model::{ClusterId, NodeRole};
+use tokio::sync::watch;
 
 use super::{Identity, IdentityError, NodeCertificate, NodeIdentity, TrustRoot, cert};
 
@@ -35,6 +36,7 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 /// A node's identity in use: shared by every connection, replaceable while they live.
 pub struct Credentials {
     current: RwLock<Arc<Current>>,
+    replaced: watch::Sender<()>,
 }
 
 struct Current {
@@ -50,7 +52,8 @@ impl Credentials {
     /// # Errors
     /// [`IdentityError::Certificate`] or [`IdentityError::Key`] when TLS cannot use it.
     pub fn new(node: NodeIdentity) -> Result<Arc<Self>, IdentityError> {
-        Ok(Arc::new(Self { current: RwLock::new(Arc::new(Current::new(node)?)) }))
+        let current = RwLock::new(Arc::new(Current::new(node)?));
+        Ok(Arc::new(Self { current, replaced: watch::Sender::default() }))
     }
 
     /// Uses another certificate of the same node from the next handshake on.
@@ -62,7 +65,13 @@ impl Credentials {
         self.check(&node)?;
         let current = Arc::new(Current::new(node)?);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        self.replaced.send_replace(());
         Ok(())
+    }
+
+    /// Changes whenever another identity is in use, or other roots are trusted.
+    pub(crate) fn replaced(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
     }
 
     /// Whether [`replace`](Self::replace) would take it: a certificate of this very node.
@@ -116,9 +125,21 @@ impl Credentials {
     /// a server does with clients that break the rules.
     #[cfg(test)]
     pub(crate) fn show(&self, other: &Self) {
-        let (own, other) = (self.current(), other.current());
-        let (node, key) = (own.node.clone(), other.key.clone());
-        let (roots, clients) = (own.roots.clone(), own.clients.clone());
+        self.show_key(other.current().key.clone());
+    }
+
+    /// As [`show`](Self::show), with a chain that no [`NodeIdentity`] would take.
+    #[cfg(test)]
+    pub(crate) fn show_chain(&self, pem: &str, key: &[u8]) {
+        let key = PrivateKeyDer::from_pem_slice(key).expect("a key");
+        let chain = cert::chain(pem).expect("a chain");
+        self.show_key(Arc::new(CertifiedKey::from_der(chain, key, &PROVIDER).expect("a pair")));
+    }
+
+    #[cfg(test)]
+    fn show_key(&self, key: Arc<CertifiedKey>) {
+        let own = self.current();
+        let (node, roots, clients) = (own.node.clone(), own.roots.clone(), own.clients.clone());
         let mixed = Current { node, key, roots, clients };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(mixed);
     }
@@ -126,6 +147,27 @@ impl Credentials {
     fn current(&self) -> Arc<Current> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// For an authority outside the cluster that belongs to a root: known by its host name like any
+/// server, and shown the node's certificate if it has one.
+///
+/// # Errors
+/// As for [`Credentials::server_config`], and when the root cannot be used.
+pub(super) fn external_config(
+    credentials: Option<&Arc<Credentials>>,
+    root: &TrustRoot,
+) -> Result<Arc<ClientConfig>, IdentityError> {
+    let config = ClientConfig::builder_with_provider(PROVIDER.clone())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(key_error)?
+        .with_root_certificates(root.anchors()?);
+    let mut config = match credentials {
+        Some(own) => config.with_client_cert_resolver(Arc::new(Members(own.clone()))),
+        None => config.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 impl fmt::Debug for Credentials {

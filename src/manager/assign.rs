@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use swarm_core::model::{ConfigId, NetworkId, NodeId, SecretId, Task, TaskId, TaskState};
+use swarm_core::model::{ConfigId, NetworkId, NodeId, NodeRole, SecretId, Task, TaskId, TaskState};
 use swarm_core::network::NetworkView;
 use swarm_core::protocol::ItemKey;
 use swarm_core::store::{Commit, Object, Snapshot};
@@ -133,6 +133,8 @@ pub fn affected(view: &Snapshot, commit: &Commit) -> Affected {
             }
             // The period of heartbeats may have changed.
             Object::Cluster(_) => return Affected::All,
+            // Where managers listen.
+            Object::Node(node) if node.role == NodeRole::Manager => return Affected::All,
             Object::Node(node) => {
                 nodes.insert(node.id);
                 for place in view.tasks_on(node.id).flat_map(|task| &task.networks) {

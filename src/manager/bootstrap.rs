@@ -3,7 +3,8 @@
 use swarm_core::id::IdSource;
 use swarm_core::model::{
     Availability, Cluster, ClusterId, ClusterSpec, JoinTokens, ManagerStatus, Network, NetworkSpec,
-    Node, NodeId, NodeRole, NodeSpec, NodeState, Reachability, RootCa, TlsInfo, defaults,
+    Node, NodeId, NodeRole, NodeSpec, NodeState, Reachability, RootCa, SecretBytes, TlsInfo,
+    defaults,
 };
 use swarm_core::store::Change;
 
@@ -28,6 +29,8 @@ pub struct NewCluster {
     pub tls_info: TlsInfo,
     /// The tokens that let a node join.
     pub join_tokens: JoinTokens,
+    /// What unlocks the managers; absent without autolock.
+    pub unlock_key: Option<SecretBytes>,
     /// The first manager.
     pub node: NodeId,
     /// Its id among the raft members.
@@ -75,15 +78,18 @@ impl NewCluster {
             },
             ..Network::default()
         };
+        let mut spec = with_defaults(self.spec);
+        spec.encryption_config.auto_lock_managers = self.unlock_key.is_some();
         let cluster = Cluster {
             id: self.id,
-            spec: with_defaults(self.spec),
+            spec,
             default_addr_pool: self.addr_pool,
             subnet_size: or(self.subnet_size, defaults::SUBNET_SIZE),
             data_path_port: or(self.data_path_port, defaults::DATA_PATH_PORT),
             root_ca: self.root_ca,
             tls_info: self.tls_info,
             join_tokens: self.join_tokens,
+            unlock_key: self.unlock_key,
             ..Cluster::default()
         };
         vec![Change::create(cluster), Change::create(node), Change::create(ingress)]

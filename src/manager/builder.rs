@@ -16,12 +16,14 @@ use tokio_util::task::TaskTracker;
 use tracing::error;
 
 use super::control::Control;
-use super::logs::AgentLogs;
+use super::group::{Group, NoGroup, Replicated};
+use super::logs::{AgentLogs, ClusterLogs};
+use super::rotation::RootRotations;
 use super::secrets::StoreSecrets;
 use super::session::Sessions;
-use crate::identity::{Credentials, StoreAuthority};
+use crate::identity::{Cfssl, Credentials, ExternalAuthority, StoreAuthority};
 use crate::rpc::server;
-use crate::rpc::service::Services;
+use crate::rpc::service::{GroupService, Services};
 
 /// The parts of a manager. What is not set takes its default.
 pub struct ManagerBuilder {
@@ -30,7 +32,9 @@ pub struct ManagerBuilder {
     planners: Vec<Arc<dyn Planner>>,
     drivers: Vec<Arc<dyn NetworkDriver>>,
     secrets: Option<Arc<dyn SecretStore>>,
+    external: Option<Arc<dyn ExternalAuthority>>,
     clock: Arc<dyn Clock>,
+    member: Option<Replicated>,
 }
 
 /// A running manager.
@@ -49,7 +53,9 @@ impl Manager {
             planners: Vec::new(),
             drivers: Vec::new(),
             secrets: None,
+            external: None,
             clock: Arc::new(SystemClock),
+            member: None,
         }
     }
 
@@ -96,6 +102,13 @@ impl ManagerBuilder {
         self
     }
 
+    /// Who signs where the cluster names authorities outside it; CFSSL's protocol by default.
+    #[must_use]
+    pub fn external_authority(mut self, external: Arc<dyn ExternalAuthority>) -> Self {
+        self.external = Some(external);
+        self
+    }
+
     /// What time it is; the system's by default.
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -103,25 +116,38 @@ impl ManagerBuilder {
         self
     }
 
+    /// Makes it one of several managers: the store is, or is in front of, a member of their group.
+    /// Without it, the manager is the only one, and refuses others.
+    #[must_use]
+    pub fn member_of_group(mut self, member: Replicated) -> Self {
+        self.member = Some(member);
+        self
+    }
+
     /// Runs the manager: control loop, dispatcher, and the port for nodes on `listener`. It works
     /// until [`Manager::stop`]; dropping the [`Manager`] does not stop it.
     #[must_use]
     pub fn serve(self, credentials: Arc<Credentials>, listener: TcpListener) -> Manager {
-        let Self { store, scheduler, planners, drivers, secrets, clock } = self;
+        let Self { store, scheduler, planners, drivers, secrets, external, clock, member } = self;
         let readable: Arc<dyn SecretStore> = match &secrets {
             Some(secrets) => secrets.clone(),
             None => Arc::new(StoreSecrets::new(store.clone(), clock.clone())),
         };
         let sessions = Arc::new(Sessions::new(store.clone(), readable, clock.clone()));
+        let external = external.unwrap_or_else(|| Arc::new(Cfssl::new(credentials.clone())));
         let mut all = swarm_sched::default_planners(drivers, scheduler);
-        all.extend(planners);
+        all.extend([Arc::new(RootRotations) as Arc<dyn Planner>].into_iter().chain(planners));
         let control = Arc::new(Control {
             store: store.clone(),
             secrets,
-            logs: Arc::new(AgentLogs(sessions.clone())),
+            logs: Arc::new(ClusterLogs {
+                agents: AgentLogs(sessions.clone()),
+                credentials: credentials.clone(),
+            }),
             clock: clock.clone(),
             ids: Mutex::new(IdSource::random()),
-            changes_roles: false,
+            external: Some(external.clone()),
+            changes_roles: member.is_some(),
             planners: all.clone(),
         });
 
@@ -135,22 +161,21 @@ impl ManagerBuilder {
                 }
             });
         };
-        run_until_stopped(Box::pin(control::run(
-            store.clone(),
-            clock.clone(),
-            all,
-            IdSource::random(),
-        )));
+        let planning = control::run(store.clone(), clock.clone(), all, IdSource::random());
+        run_until_stopped(Box::pin(planning));
         let dispatching = sessions.clone();
         run_until_stopped(Box::pin(async move { dispatching.run().await }));
 
-        let authority = Arc::new(StoreAuthority::new(store, clock.clone(), IdSource::random()));
-        let services = Services {
-            ca: authority.clone(),
-            sessions,
-            control: authority.clone(),
-            membership: authority,
-            clock,
+        let authority = StoreAuthority::new(store.clone(), clock.clone(), IdSource::random());
+        let authority = authority.external(external);
+        let services = match member {
+            None => services(authority, sessions, Arc::new(NoGroup), clock),
+            Some(member) => {
+                let group = Arc::new(Group::new(store, member, clock.clone()));
+                let keeping = group.clone();
+                run_until_stopped(Box::pin(async move { keeping.run().await }));
+                services(authority.admit_managers(), sessions, group, clock)
+            }
         };
         let serving = server::serve(listener, credentials, services, cancel.clone());
         tasks.spawn(async move {
@@ -159,5 +184,24 @@ impl ManagerBuilder {
             }
         });
         Manager { control, cancel, tasks }
+    }
+}
+
+/// What is behind the port for nodes.
+fn services(
+    authority: StoreAuthority,
+    sessions: Arc<Sessions>,
+    group: Arc<dyn GroupService>,
+    clock: Arc<dyn Clock>,
+) -> Services {
+    let authority = Arc::new(authority);
+    Services {
+        ca: authority.clone(),
+        control: authority.clone(),
+        membership: authority,
+        logs: Arc::new(AgentLogs(sessions.clone())),
+        sessions,
+        group,
+        clock,
     }
 }

@@ -4,19 +4,23 @@ use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use futures_util::Stream;
+use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use serde::{Deserialize, Serialize};
 use swarm_core::executor::{LogEntry, LogOptions};
 use swarm_core::model::{ServiceId, Task, TaskId, TaskState};
 use swarm_core::protocol::LogRequest;
-use swarm_core::store::Snapshot;
+use swarm_core::store::{Leadership, Snapshot};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::session::Sessions;
+use crate::identity::Credentials;
+use crate::rpc::client::ManagerClient;
+use crate::rpc::message::LogsRequest;
 
 /// Whose output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogSelector {
     /// Every task of a service; with `follow`, tasks that come later too.
     Service(ServiceId),
@@ -35,6 +39,36 @@ pub type TaskLogs = Pin<Box<dyn Stream<Item = TaskLog> + Send>>;
 pub trait LogBroker: Send + Sync + 'static {
     /// The output; dropping the stream ends the requests on the agents.
     fn logs(&self, selector: LogSelector, options: LogOptions) -> TaskLogs;
+}
+
+/// Asks the agents itself where this manager leads, and otherwise has the leader ask them.
+pub struct ClusterLogs {
+    /// The sessions with this manager.
+    pub agents: AgentLogs,
+    /// Whom this manager can prove to be.
+    pub credentials: Arc<Credentials>,
+}
+
+impl LogBroker for ClusterLogs {
+    fn logs(&self, selector: LogSelector, options: LogOptions) -> TaskLogs {
+        let leadership = self.agents.0.store.leadership().borrow().clone();
+        let Leadership::Follower { leader } = leadership else {
+            return self.agents.logs(selector, options);
+        };
+        let (credentials, failed) = (self.credentials.clone(), leader.clone());
+        let opening = async move {
+            let leader = ManagerClient::connect(&leader, &credentials).await?;
+            leader.logs(LogsRequest { selector, options }).await
+        };
+        let lines = opening.map(move |opened| match opened {
+            Ok(lines) => lines,
+            Err(error) => {
+                let text = format!("the leader at {failed} gives no logs: {error}");
+                futures_util::stream::iter([Err(text)]).boxed()
+            }
+        });
+        lines.flatten_stream().boxed()
+    }
 }
 
 /// Asks the agents in session with this manager.

@@ -13,7 +13,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use swarm_core::control::RETRY_AFTER;
 use swarm_core::id::IdSource;
-use swarm_core::model::{Node, NodeDescription, NodeId, TaskId, TaskStatus};
+use swarm_core::model::{Node, NodeDescription, NodeId, NodeState, TaskId, TaskStatus};
 use swarm_core::protocol::{AgentMessage, Item, ItemKey, LogChunk, ManagerMessage, SessionId};
 use swarm_core::secret::{Reader, SecretStore};
 use swarm_core::store::{Batch, Change, CommitError, Epoch, Leadership, Snapshot, Store, Watch};
@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 use super::assign::{Affected, AssignmentSet, affected};
 use super::common::Common;
 use super::dispatcher::{self, Dispatcher};
-use super::tell::{Draft, Told};
+use super::tell::{self, Draft, Told};
 use crate::error::ApiError;
 use crate::identity::Identity;
 use crate::rpc::service::SessionService;
@@ -74,10 +74,31 @@ struct Link {
     outbound: mpsc::Sender<ManagerMessage>,
 }
 
+/// Forgets a session that is over or given up. A link that stayed would hold the stream open, and its
+/// agent would wait on it for a manager that has stopped.
+struct OpenLink<'a> {
+    sessions: &'a Sessions,
+    node: NodeId,
+    session: SessionId,
+}
+
+impl Drop for OpenLink<'_> {
+    fn drop(&mut self) {
+        self.sessions.hang_up(self.node, Some(self.session));
+    }
+}
+
 /// Where a node's output goes. Dropping it tells the reader that no more will come.
 struct LogRoute {
     node: NodeId,
     to: mpsc::Sender<LogChunk>,
+}
+
+/// A session that was welcomed.
+struct Opened<'a> {
+    link: OpenLink<'a>,
+    wake: Arc<Notify>,
+    told: Told,
 }
 
 /// Why a session ended.
@@ -89,6 +110,9 @@ enum Ended {
     Goodbye,
     #[error("a later session of the node took over, or it was silent for too long")]
     Superseded,
+    // It opened while that was being written, found the node ready and wrote nothing.
+    #[error("the news that the node was silent came after it was heard: it has to open another")]
+    Wronged,
     #[error("the first message was not a hello, or did not come in time")]
     NoHello,
     #[error("this manager does not lead")]
@@ -226,14 +250,6 @@ impl Sessions {
                     warn!(%node, %error, "could not be marked down; trying again");
                     self.retry_expiry(node);
                 }
-                let view = self.store.snapshot();
-                let wronged = match &*self.leading() {
-                    Some(leading) => leading.dispatcher.was_wronged(node, &view),
-                    None => return,
-                };
-                if wronged {
-                    self.hang_up(node, None);
-                }
             }
         }
     }
@@ -290,16 +306,15 @@ impl Sessions {
         outbound: mpsc::Sender<ManagerMessage>,
     ) {
         let ended = match self.open(node, remote, &mut inbound, &outbound).await {
-            Ok((session, wake)) => {
-                let ended = self.converse(node, session, &wake, &mut inbound, &outbound).await;
-                self.hang_up(node, Some(session));
-                ended
-            }
+            Ok(opened) => self.converse(node, opened, &mut inbound, &outbound).await,
             Err(refused) => refused,
         };
         info!(%node, %ended, "session over");
         let last_word = match ended {
-            Ended::NotLeading => ManagerMessage::Redirect { managers: self.managers() },
+            Ended::NotLeading => {
+                let view = self.store.snapshot();
+                ManagerMessage::Redirect(tell::settings(&view, node, self.managers()))
+            }
             Ended::Refused(dispatcher::Refusal::UnknownNode) => {
                 ManagerMessage::Refused { reason: dispatcher::Refusal::UnknownNode.to_string() }
             }
@@ -314,7 +329,7 @@ impl Sessions {
         remote: SocketAddr,
         inbound: &mut (impl Stream<Item = AgentMessage> + Send + Unpin),
         outbound: &mpsc::Sender<ManagerMessage>,
-    ) -> Result<(SessionId, Arc<Notify>), Ended> {
+    ) -> Result<Opened<'_>, Ended> {
         let hello = tokio::time::timeout(HELLO_WITHIN, inbound.next()).await;
         let Ok(Some(AgentMessage::Hello { description, addr })) = hello else {
             return Err(Ended::NoHello);
@@ -332,12 +347,13 @@ impl Sessions {
             leading.deadlines.notify_one();
             session
         };
+        let link = OpenLink { sessions: self, node, session };
         self.describe(node, description, &addr).await?;
-        let heartbeat = dispatcher::heartbeat(&view).into();
-        let welcome = ManagerMessage::Welcome { session, heartbeat, managers: self.managers() };
+        let mut told = Told::default();
+        let welcome = told.welcome(session, &self.store.snapshot(), node, self.managers());
         outbound.send(welcome).await.map_err(|_| Ended::Closed)?;
         info!(%node, %addr, "session open");
-        Ok((session, wake))
+        Ok(Opened { link, wake, told })
     }
 
     async fn describe(
@@ -352,12 +368,13 @@ impl Sessions {
     async fn converse(
         &self,
         node: NodeId,
-        session: SessionId,
-        wake: &Notify,
+        opened: Opened<'_>,
         inbound: &mut (impl Stream<Item = AgentMessage> + Send + Unpin),
         outbound: &mpsc::Sender<ManagerMessage>,
     ) -> Ended {
-        let tell = self.tell(node, session, wake, outbound);
+        let Opened { link, wake, told } = opened;
+        let session = link.session;
+        let tell = self.tell(node, session, &wake, told, outbound);
         let listen = async {
             loop {
                 let Some(message) = inbound.next().await else { return Ended::Closed };
@@ -411,19 +428,23 @@ impl Sessions {
         node: NodeId,
         session: SessionId,
         wake: &Notify,
+        mut told: Told,
         outbound: &mpsc::Sender<ManagerMessage>,
     ) -> Ended {
-        let mut told = Told::default();
         loop {
             let common = self.common();
             let view = common.view();
-            if view.nodes.get(node).is_none() {
+            let Some(present) = view.nodes.get(node) else {
                 return Ended::Refused(dispatcher::Refusal::UnknownNode);
+            };
+            if present.status.state == NodeState::Down {
+                return Ended::Wronged;
             }
-            if let Some(message) = told.settings(view, self.managers())
-                && outbound.send(message).await.is_err()
-            {
-                return Ended::Closed;
+            let trust = told.trust(view, present);
+            for message in trust.into_iter().chain(told.settings(view, node, self.managers())) {
+                if outbound.send(message).await.is_err() {
+                    return Ended::Closed;
+                }
             }
             if let Some(draft) = told.assignments(&common, node) {
                 let items = self.items(view, &draft, node).await;
@@ -506,8 +527,12 @@ impl Sessions {
     fn hang_up(&self, node: NodeId, session: Option<SessionId>) {
         let mut leading = self.leading();
         let Some(leading) = &mut *leading else { return };
-        let matches = |link: &Link| session.is_none_or(|session| link.session == session);
-        if leading.links.get(&node).is_some_and(matches)
+        let is_over = |link: &Link| match session {
+            Some(session) => link.session == session,
+            // The node may have opened another since: that one hears of its fate by what is written.
+            None => !leading.dispatcher.is_current(node, link.session),
+        };
+        if leading.links.get(&node).is_some_and(is_over)
             && let Some(link) = leading.links.remove(&node)
         {
             link.wake.notify_one();

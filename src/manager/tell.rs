@@ -1,14 +1,15 @@
 //! Pure: what one session tells its agent next, given what it has told it so far.
 
-use std::time::Duration;
-
-use swarm_core::model::NodeId;
-use swarm_core::protocol::{Assignments, Item, ItemKey, ManagerMessage};
+use swarm_core::model::{Node, NodeId};
+use swarm_core::protocol::{
+    Assignments, Item, ItemKey, ManagerMessage, SessionId, Settings, Trust,
+};
 use swarm_core::store::Snapshot;
 
 use super::assign::AssignmentSet;
 use super::common::Common;
 use super::dispatcher::heartbeat;
+use super::rotation;
 
 /// What one session has told its agent so far. A new session has told nothing, so that it begins
 /// with a complete set.
@@ -16,7 +17,8 @@ use super::dispatcher::heartbeat;
 pub struct Told {
     set: Option<AssignmentSet>,
     number: u64,
-    settings: Option<(Duration, Vec<String>)>,
+    settings: Option<Settings>,
+    trust: Option<Trust>,
 }
 
 /// A set of assignments, or the changes to one, before the bytes of secrets are fetched.
@@ -32,14 +34,37 @@ pub struct Draft<'a> {
 }
 
 impl Told {
-    /// The settings to send, if they are not those that the agent has.
-    pub fn settings(&mut self, view: &Snapshot, managers: Vec<String>) -> Option<ManagerMessage> {
-        let now = (heartbeat(view), managers);
+    /// What opens the session.
+    pub fn welcome(
+        &mut self,
+        session: SessionId,
+        view: &Snapshot,
+        node: NodeId,
+        managers: Vec<String>,
+    ) -> ManagerMessage {
+        let settings = settings(view, node, managers);
+        self.settings = Some(settings.clone());
+        ManagerMessage::Welcome { session, settings }
+    }
+
+    /// The settings to send, if they are not those that the agent was told.
+    pub fn settings(
+        &mut self,
+        view: &Snapshot,
+        node: NodeId,
+        managers: Vec<String>,
+    ) -> Option<ManagerMessage> {
+        let now = settings(view, node, managers);
         let before = self.settings.replace(now.clone());
-        // The welcome has said the first ones.
-        before
-            .filter(|before| *before != now)
-            .map(|_| ManagerMessage::Settings { heartbeat: now.0.into(), managers: now.1 })
+        (before.as_ref() != Some(&now)).then_some(ManagerMessage::Settings(now))
+    }
+
+    /// The roots to trust and whether to renew, if the agent does not say that it has done so and
+    /// was not told the same before.
+    pub fn trust(&mut self, view: &Snapshot, node: &Node) -> Option<ManagerMessage> {
+        let now = rotation::trust(view, node);
+        let before = std::mem::replace(&mut self.trust, now.clone());
+        now.filter(|now| before.as_ref() != Some(now)).map(ManagerMessage::Trust)
     }
 
     /// What to send so that the agent has what `node` shall have, if it has not.
@@ -55,6 +80,14 @@ impl Told {
         self.number += 1;
         Some(Draft { applies_to, results_in: self.number, drop, put, set })
     }
+}
+
+/// What a node has to know of its cluster and of itself.
+#[must_use]
+pub fn settings(view: &Snapshot, node: NodeId, managers: Vec<String>) -> Settings {
+    let role = view.nodes.get(node).map(|node| node.role).unwrap_or_default();
+    let recovery = view.cluster().map_or(0, |cluster| cluster.recovery);
+    Settings { heartbeat: heartbeat(view).into(), managers, recovery, role }
 }
 
 impl Draft<'_> {

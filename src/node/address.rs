@@ -19,6 +19,14 @@ fn refused(text: impl Into<String>) -> ApiError {
     ApiError::plain(Code::InvalidArgument, text)
 }
 
+/// Where a manager listens, with the usual port if none is said.
+pub(super) fn at_usual_port(addr: &str) -> String {
+    match addr.rsplit_once(':') {
+        Some(_) => addr.to_owned(),
+        None => format!("{addr}:{LISTEN_PORT}"),
+    }
+}
+
 /// Where to listen: an address, or an interface's name, with an optional port. Empty is every
 /// address.
 ///

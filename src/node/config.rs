@@ -11,8 +11,11 @@ use swarm_core::model::{GenericResource, Labels, NodeId};
 use swarm_core::scheduler::Scheduler;
 use swarm_core::secret::SecretStore;
 use swarm_core::store::Store;
+use swarm_raft::{Backup, SealKey};
 
 use super::runtime::Runtime;
+use crate::identity::Credentials;
+use crate::manager::group::Replicated;
 
 /// Opens a manager's store. The default is a [`RaftStore`](swarm_raft::RaftStore) in the node's
 /// state directory.
@@ -23,14 +26,48 @@ pub trait StoreFactory: Send + Sync + 'static {
     /// # Errors
     /// A sentence for the operator: what is wrong, with which file, and what to do.
     async fn open(&self, place: &StorePlace) -> Result<OpenStore, String>;
+
+    /// Makes the manager at `place` the only one, with every object that its store has. The store is
+    /// not open. May be repeated.
+    ///
+    /// # Errors
+    /// A sentence for the operator; by default, that such a store has no other members anyway.
+    async fn force_new_cluster(&self, place: &StorePlace) -> Result<(), String> {
+        let _ = place;
+        Err("this store has no other members: there is nothing to begin anew".to_owned())
+    }
+
+    /// Makes a store with a backup in it at `place`, where there is none; it is not opened.
+    ///
+    /// # Errors
+    /// A sentence for the operator; by default, that such a store takes no backups.
+    async fn restore(&self, place: &StorePlace, backup: Backup) -> Result<(), String> {
+        let (_, _) = (place, backup);
+        Err("this manager's store takes no backups".to_owned())
+    }
+}
+
+/// A store that keeps keys on a disk, which autolock has sealed.
+#[async_trait]
+pub trait SealStore: Send + Sync + 'static {
+    /// Seals the keys on disk with `key`, or leaves them plain; durable on return. Keys that were
+    /// plain are replaced by new ones.
+    ///
+    /// # Errors
+    /// A sentence for the operator; it is tried again.
+    async fn seal_keys(&self, key: Option<SealKey>) -> Result<(), String>;
 }
 
 /// An open store, and how to close it.
 pub struct OpenStore {
     /// The store.
     pub store: Arc<dyn Store>,
+    /// Its place among other managers' stores; without one, the manager is the only one.
+    pub member: Option<Replicated>,
     /// Awaited once, when the manager has stopped: what it holds on disk is free afterwards.
     pub close: BoxFuture<'static, ()>,
+    /// Its keys; absent when it has none on a disk.
+    pub keys: Option<Arc<dyn SealStore>>,
 }
 
 /// Which store to open.
@@ -44,6 +81,10 @@ pub struct StorePlace {
     pub raft_id: u64,
     /// What the other members use to reach it.
     pub advertise: String,
+    /// Whom the node can prove to be: for a link to the other members.
+    pub credentials: Arc<Credentials>,
+    /// What its keys on disk are sealed with; absent without autolock.
+    pub seal: Option<SealKey>,
     /// Whether this is the first start of a new cluster's first manager.
     pub new_cluster: bool,
 }

@@ -5,21 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::id::IdSource;
-use swarm_core::model::{Availability, NodeRole};
+use swarm_core::model::{Availability, Cluster, JoinTokens, NodeId, NodeRole, SecretBytes};
 use swarm_core::store::{Batch, CommitError, Leadership, Store};
 use swarm_core::time::{Clock as _, SystemClock};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::autolock::{Following, Protected};
 use super::config::{OpenStore, StoreFactory, StorePlace};
-use super::runtime::Place;
-use super::{Membership, Node, RaftStores, address, interfaces, status};
+use super::runtime::{Engine, Place};
+use super::seat::{Seat, new_raft_id};
+use super::{Membership, Node, RaftStores, address, interfaces, root, status};
 use crate::error::{ApiError, Code};
 use crate::http::{InitRequest, JoinRequest, LocalStatus};
 use crate::identity::token::JoinToken;
-use crate::identity::{Authority, Credentials, Identity, KeyRequest, NodeIdentity};
+use crate::identity::{Credentials, Identity, IdentityError, NodeIdentity, UnlockKey};
 use crate::manager::Manager;
 use crate::manager::bootstrap::NewCluster;
+use crate::manager::group::Replicated;
 use crate::rpc::client;
 use crate::worker::Worker;
 
@@ -27,19 +31,38 @@ use crate::worker::Worker;
 const LEADER_WITHIN: Duration = Duration::from_secs(20);
 /// The pauses between two attempts to join.
 const JOIN_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-const CERTIFICATES: &str = "certificates";
 
 /// A node's running parts while it is a member.
 pub(super) struct Member {
-    membership: Membership,
-    worker: Worker,
-    managing: Option<Managing>,
+    pub(super) membership: Membership,
+    pub(super) credentials: Arc<Credentials>,
+    pub(super) worker: Worker,
+    pub(super) managing: Option<Managing>,
 }
 
 /// What a manager has beside its worker.
-struct Managing {
-    manager: Manager,
+pub(super) struct Managing {
+    pub(super) manager: Manager,
+    /// Its place in the group, where its store is one of several.
+    pub(super) member: Option<Replicated>,
+    /// Cancelled when it stops.
+    pub(super) over: CancellationToken,
+    /// Keeps the node's lock as the cluster says.
+    following: Following,
     close: futures_util::future::BoxFuture<'static, ()>,
+}
+
+impl Managing {
+    /// Stops, and has another manager lead before.
+    pub(super) async fn stop(self) {
+        self.over.cancel();
+        if let Some(member) = &self.member {
+            member.raft.hand_over().await;
+        }
+        self.following.stop().await;
+        self.manager.stop().await;
+        self.close.await;
+    }
 }
 
 impl Member {
@@ -50,20 +73,17 @@ impl Member {
     /// Stops everything; tasks keep running.
     pub(super) async fn stop(self) {
         self.worker.stop().await;
-        stop_managing(self.managing).await;
+        if let Some(managing) = self.managing {
+            managing.stop().await;
+        }
     }
 
     /// Stops everything and removes this node's tasks.
     pub(super) async fn leave(self) {
         self.worker.leave().await;
-        stop_managing(self.managing).await;
-    }
-}
-
-async fn stop_managing(managing: Option<Managing>) {
-    if let Some(Managing { manager, close }) = managing {
-        manager.stop().await;
-        close.await;
+        if let Some(managing) = self.managing {
+            managing.stop().await;
+        }
     }
 }
 
@@ -77,11 +97,26 @@ pub(super) struct Attempt {
 }
 
 impl Node {
+    /// Takes up a membership that the state directory holds, or says why the node is not there.
+    pub(super) async fn resume_into(
+        &self,
+        member: &mut Option<Member>,
+        membership: Membership,
+    ) -> Result<NodeId, ApiError> {
+        let id = membership.node;
+        let resumed = self.resume(membership).await;
+        *member = Some(resumed.inspect_err(|error| self.is_broken(error))?);
+        Ok(id)
+    }
+
     /// Takes up a membership that the state directory holds.
-    pub(super) async fn resume(&self, membership: Membership) -> Result<Member, ApiError> {
-        let dir = self.dir.path(CERTIFICATES);
+    async fn resume(&self, membership: Membership) -> Result<Member, ApiError> {
+        if self.lock.is_locked().map_err(|e| status::local("this node's lock", e))? {
+            return Err(status::locked());
+        }
+        self.seal_as_locked(membership.manager)?;
         let identity =
-            NodeIdentity::load(&dir).map_err(|e| status::local("this node's certificate", e))?;
+            self.certificates.load().map_err(|e| status::local("this node's certificate", e))?;
         let identity = identity.ok_or_else(|| {
             let text = "swarm.json names a swarm but there is no certificate: leave it with \
                         \"docker swarm leave --force\" and join again";
@@ -92,38 +127,62 @@ impl Node {
         }
         let credentials =
             Credentials::new(identity).map_err(|e| status::local("this node's certificate", e))?;
+        let membership = self.where_it_is_now(membership)?;
+        let mut membership = membership;
         let managing = match membership.manager {
+            true if membership.begins_anew => {
+                Some(self.begin_anew(&mut membership, &credentials).await?)
+            }
             true => {
-                let listener = bind(&membership.listen).await?;
-                let opened = self.open_store(&membership, false).await?;
-                Some((opened, listener))
+                self.begin_start(&mut membership, &credentials).await?;
+                Some(self.start_managing(&membership, &credentials, None).await?)
             }
             false => None,
         };
-        self.run_member(membership, &credentials, managing).await
+        self.run_member(membership, credentials, managing).await
+    }
+
+    /// The membership with the addresses that this node was started with, if it was told any: a
+    /// manager may move.
+    fn where_it_is_now(&self, known: Membership) -> Result<Membership, ApiError> {
+        let mut now = known.clone();
+        if let Some(listen) = self.config.listen.filter(|listen| listen.port() != 0) {
+            now.listen = listen.to_string();
+        }
+        if self.config.advertise.is_some() || now.listen != known.listen {
+            let (_, advertise) = self.addresses(&now.listen, "")?;
+            if advertise.port() != 0 {
+                now.advertise = advertise.to_string();
+            }
+        }
+        if now != known {
+            info!(from = %known.advertise, to = %now.advertise, "this node's address changed");
+            self.dir.remember(&now).map_err(|e| status::local("the membership was not kept", e))?;
+        }
+        Ok(now)
     }
 
     /// Makes this node the first manager of a new cluster.
     pub(super) async fn create_cluster(&self, request: InitRequest) -> Result<Member, ApiError> {
+        let now = SystemClock.now();
+        let root_ca = root::of_new_cluster(&request.spec.ca_config, now)?;
         let (listen, advertise) = self.addresses(&request.listen_addr, &request.advertise_addr)?;
         let listener = bind(&listen.to_string()).await?;
         let (listen, advertise) = with_real_port(&listener, listen, advertise);
-        self.dir.forget().map_err(|e| status::local("the state directory cannot be cleared", e))?;
         let mut ids = IdSource::random();
-        let now = SystemClock.now();
-        let broken = |error: crate::identity::IdentityError| {
-            status::local("no certificate could be made", error)
-        };
-        let authority = Authority::create(now).map_err(broken)?;
         let identity = Identity { node: ids.next(), role: NodeRole::Manager, cluster: ids.next() };
-        let expiry = request.spec.ca_config.node_cert_expiry.duration();
-        let key = KeyRequest::generate().map_err(broken)?;
-        let certificate = authority.issue(&key.csr, &identity, expiry, now).map_err(broken)?;
-        let own =
-            NodeIdentity::new(authority.root().clone(), certificate, key.key).map_err(broken)?;
-        own.save(&self.dir.path(CERTIFICATES)).map_err(broken)?;
+        let mut spec = request.spec.clone();
+        let cluster = Cluster { root_ca, spec: spec.clone(), ..Cluster::default() };
+        let broken = |error: IdentityError| status::local("no certificate could be made", error);
+        let own = root::certified(&cluster, &identity).await.map_err(broken)?;
+        // They are in the root now.
+        spec.ca_config.signing_ca_cert.clear();
+        spec.ca_config.signing_ca_key.clear();
+        self.dir.forget().map_err(|e| status::local("the state directory cannot be cleared", e))?;
+        let unlock_key = self.new_lock(&request)?;
+        self.certificates.save(&own).map_err(broken)?;
 
-        let raft_id = 1 + ids.below(u64::MAX - 1);
+        let raft_id = new_raft_id();
         let membership = Membership {
             cluster: identity.cluster,
             node: identity.node,
@@ -132,35 +191,40 @@ impl Node {
             listen: listen.to_string(),
             advertise: advertise.to_string(),
             managers: vec![advertise.to_string()],
+            recovery: 0,
+            begins_anew: false,
+            start: 0,
+            heard_start: 0,
         };
-        let opened = self.open_store(&membership, true).await?;
-        let digest = authority.root().digest();
+        let root = own.root().clone();
+        let credentials = Credentials::new(own).map_err(broken)?;
+        let opened = self.open_store(&membership, &credentials, true).await?;
+        let token = || JoinToken::generate(root.digest(), &mut rand::rng()).expose();
         let objects = NewCluster {
             id: identity.cluster,
-            spec: request.spec,
+            spec,
             addr_pool: request.default_addr_pool,
             subnet_size: request.subnet_size,
             data_path_port: request.data_path_port,
-            root_ca: authority.stored(),
-            tls_info: authority.root().tls_info().map_err(broken)?,
-            join_tokens: swarm_core::model::JoinTokens {
-                worker: JoinToken::generate(digest, &mut rand::rng()).expose(),
-                manager: JoinToken::generate(digest, &mut rand::rng()).expose(),
-                ..Default::default()
-            },
+            root_ca: cluster.root_ca,
+            tls_info: root.tls_info().map_err(broken)?,
+            join_tokens: JoinTokens { worker: token(), manager: token(), ..Default::default() },
+            unlock_key,
             node: identity.node,
             raft_id,
             advertise: advertise.to_string(),
             availability: request.availability,
         };
         let batch = Batch::new(now, objects.changes(&mut ids));
-        commit_when_leading(&*opened.store, batch).await?;
+        until_leading(&*opened.store).await;
+        commit_first(&*opened.store, batch).await?;
         self.dir
             .remember(&membership)
             .map_err(|e| status::local("the membership was not kept", e))?;
         info!(node = %membership.node, cluster = %membership.cluster, "a new swarm");
-        let credentials = Credentials::new(own).map_err(broken)?;
-        self.run_member(membership, &credentials, Some((opened, listener))).await
+        let managing =
+            self.start_managing(&membership, &credentials, Some((opened, listener))).await?;
+        self.run_member(membership, credentials, Some(managing)).await
     }
 
     /// Checks what can be checked of a join before any manager is asked.
@@ -176,12 +240,8 @@ impl Node {
             .parse::<JoinToken>()
             .map_err(|_| ApiError::plain(Code::Unknown, "invalid join token"))?;
         let (listen, advertise) = self.addresses(&request.listen_addr, &request.advertise_addr)?;
-        let remote = |addr: &String| match addr.rsplit_once(':') {
-            Some(_) => addr.clone(),
-            None => format!("{addr}:{}", swarm_core::model::defaults::LISTEN_PORT),
-        };
         Ok(Attempt {
-            remotes: request.remote_addrs.iter().map(remote).collect(),
+            remotes: request.remote_addrs.iter().map(|addr| address::at_usual_port(addr)).collect(),
             token: request.join_token.clone(),
             availability: request.availability,
             listen,
@@ -227,83 +287,206 @@ impl Node {
         let broken = |error: crate::identity::IdentityError| {
             status::local("the certificate was not kept", error)
         };
-        identity.save(&self.dir.path(CERTIFICATES)).map_err(broken)?;
-        let membership = Membership {
+        // A node that is new in a swarm is not locked, whatever an earlier attempt left behind.
+        self.seal_as_locked(false)?;
+        self.certificates.save(&identity).map_err(broken)?;
+        let manager = who.role == NodeRole::Manager;
+        let mut membership = Membership {
             cluster: who.cluster,
             node: who.node,
-            manager: false,
-            raft_id: 0,
+            manager,
+            raft_id: if manager { new_raft_id() } else { 0 },
             listen: attempt.listen.to_string(),
             advertise: attempt.advertise.to_string(),
             managers: attempt.remotes.clone(),
+            recovery: 0,
+            begins_anew: false,
+            start: 0,
+            heard_start: 0,
+        };
+        let credentials = Credentials::new(identity).map_err(broken)?;
+        let managing = match manager {
+            true => Some(self.take_seat(attempt, &mut membership, &credentials).await?),
+            false => None,
         };
         self.dir
             .remember(&membership)
             .map_err(|e| status::local("the membership was not kept", e))?;
-        let credentials = Credentials::new(identity).map_err(broken)?;
         let mut member = self.member.lock().await;
-        info!(node = %who.node, cluster = %who.cluster, "joined");
-        *member = Some(self.run_member(membership, &credentials, None).await?);
+        info!(node = %who.node, cluster = %who.cluster, manager, "joined");
+        *member = Some(self.run_member(membership, credentials, managing).await?);
         Ok(())
     }
 
-    /// Starts the parts of a member and tells the API.
+    /// Starts a manager that joins, and waits until it has its place. One that is refused leaves
+    /// nothing behind on this node.
+    async fn take_seat(
+        &self,
+        attempt: &Attempt,
+        membership: &mut Membership,
+        credentials: &Arc<Credentials>,
+    ) -> Result<Managing, ApiError> {
+        let erased = self.dir.forget_store();
+        erased.map_err(|e| status::local("what was left of a manager", e))?;
+        let listener = bind(&membership.listen).await?;
+        let (listen, advertise) = with_real_port(&listener, attempt.listen, attempt.advertise);
+        (membership.listen, membership.advertise) = (listen.to_string(), advertise.to_string());
+        let opened = self.open_store(membership, credentials, false).await?;
+        let started = self.start_managing(membership, credentials, Some((opened, listener)));
+        let managing = started.await?;
+        let Some(member) = managing.member.clone() else {
+            managing.stop().await;
+            let text = "this node's store is its own: it cannot be one of several managers";
+            return Err(ApiError::plain(Code::Unimplemented, text));
+        };
+        let (credentials, membership) = (credentials.clone(), membership.clone());
+        if let Err(refused) = (Seat { credentials, membership, member }).take().await {
+            managing.stop().await;
+            return Err(refused);
+        }
+        Ok(managing)
+    }
+
+    /// Starts what makes a node a manager, with what is open already.
+    pub(super) async fn start_managing(
+        &self,
+        membership: &Membership,
+        credentials: &Arc<Credentials>,
+        open: Option<(OpenStore, TcpListener)>,
+    ) -> Result<Managing, ApiError> {
+        let (opened, listener) = match open {
+            Some(open) => open,
+            None => {
+                let listener = bind(&membership.listen).await?;
+                (self.open_store(membership, credentials, false).await?, listener)
+            }
+        };
+        let mut builder = Manager::builder(opened.store.clone());
+        match self.engine(membership).await {
+            Ok(Engine { network: Some(network), .. }) => builder = builder.network_driver(network),
+            Ok(_) => {}
+            Err(error) => {
+                // Else the store would keep its directory from the next attempt.
+                opened.close.await;
+                return Err(error);
+            }
+        }
+        let parts = &self.config.parts;
+        if let Some(scheduler) = &parts.scheduler {
+            builder = builder.scheduler(scheduler.clone());
+        }
+        if let Some(secrets) = &parts.secrets {
+            builder = builder.secrets(secrets.clone());
+        }
+        for planner in &parts.planners {
+            builder = builder.planner(planner.clone());
+        }
+        if let Some(member) = &opened.member {
+            builder = builder.member_of_group(member.clone());
+        }
+        let manager = builder.serve(credentials.clone(), listener);
+        let over = CancellationToken::new();
+        let protected = Protected {
+            identity: self.certificates.clone(),
+            store: opened.keys,
+            renew: self.renew.clone(),
+        };
+        let following = Following::start(self.lock.clone(), opened.store, protected);
+        Ok(Managing { manager, member: opened.member, over, following, close: opened.close })
+    }
+
+    /// The unlock key of a new cluster with autolock. The node is locked before it has anything
+    /// to hide.
+    fn new_lock(&self, request: &InitRequest) -> Result<Option<SecretBytes>, ApiError> {
+        self.lock.forget();
+        let locks = request.auto_lock_managers || request.spec.encryption_config.auto_lock_managers;
+        let key = locks.then(UnlockKey::generate);
+        if let Some(seal) = key.as_ref().and_then(UnlockKey::seal_key) {
+            let locked = self.lock.lock_with(0, seal);
+            locked.map_err(|e| status::local("this node's lock", e))?;
+        }
+        self.seal_as_locked(true)?;
+        Ok(key.map(|key| key.stored()))
+    }
+
+    /// Puts right what a crash left in another form than the lock says. A worker is not locked.
+    pub(super) fn seal_as_locked(&self, manager: bool) -> Result<(), ApiError> {
+        let seal = |key| {
+            let sealed = self.certificates.seal_with(key);
+            sealed.map_err(|e| status::local("this node's certificate", e))
+        };
+        seal(self.lock.node_key())?;
+        if !manager {
+            seal(None)?;
+            self.lock.remove().map_err(|e| status::local("this node's lock", e))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the worker of a member and tells the API.
     async fn run_member(
         &self,
         membership: Membership,
-        credentials: &Arc<Credentials>,
-        managing: Option<(OpenStore, TcpListener)>,
+        credentials: Arc<Credentials>,
+        managing: Option<Managing>,
     ) -> Result<Member, ApiError> {
-        let engine = match self.engine(&membership).await {
-            Ok(engine) => engine,
+        if let Some(managing) = &managing {
+            self.keep_seat(&membership, &credentials, managing);
+        }
+        match self.start_worker(&membership, &credentials).await {
+            Ok(worker) => {
+                self.watch_over(worker.ended());
+                self.follow_role(worker.renewed());
+                self.follow_cluster(worker.whereabouts());
+                let control = managing.as_ref().map(|managing| managing.manager.control().clone());
+                self.is_member(&membership, control);
+                Ok(Member { membership, credentials, worker, managing })
+            }
             Err(error) => {
-                // Else the store would keep its directory from the next attempt.
-                if let Some((opened, _)) = managing {
-                    opened.close.await;
+                if let Some(managing) = managing {
+                    managing.stop().await;
                 }
-                return Err(error);
+                Err(error)
             }
-        };
-        let managing = managing.map(|(opened, listener)| {
-            let mut builder = Manager::builder(opened.store);
-            if let Some(network) = &engine.network {
-                builder = builder.network_driver(network.clone());
-            }
-            let parts = &self.config.parts;
-            if let Some(scheduler) = &parts.scheduler {
-                builder = builder.scheduler(scheduler.clone());
-            }
-            if let Some(secrets) = &parts.secrets {
-                builder = builder.secrets(secrets.clone());
-            }
-            for planner in &parts.planners {
-                builder = builder.planner(planner.clone());
-            }
-            let manager = builder.serve(credentials.clone(), listener);
-            Managing { manager, close: opened.close }
-        });
+        }
+    }
+
+    async fn start_worker(
+        &self,
+        membership: &Membership,
+        credentials: &Arc<Credentials>,
+    ) -> Result<Worker, ApiError> {
+        let engine = self.engine(membership).await?;
         let mut worker =
             Worker::builder(credentials.clone(), membership.managers.clone(), engine.executor)
                 .hostname(self.config.hostname.clone())
                 .labels(self.config.labels.clone())
                 .resources(self.config.resources.clone())
                 .state_dir(self.dir.path("tasks"))
-                .certificates(self.dir.path(CERTIFICATES))
-                .addr(host(&membership.advertise));
+                .certificates(self.certificates.clone())
+                .renew_when(self.renew.clone())
+                .addr(host(&membership.advertise))
+                .recovery(membership.recovery);
         if let Some(network) = engine.network {
             worker = worker.network(network);
         }
-        let worker = match worker.start() {
-            Ok(worker) => worker,
-            Err(error) => {
-                stop_managing(managing).await;
-                return Err(status::local("the agent's journal cannot be opened", error));
+        worker.start().map_err(|error| status::local("the agent's journal cannot be opened", error))
+    }
+
+    /// Removes the tasks of a node that is locked or cannot take its place: nobody else will.
+    pub(super) async fn purge(&self) {
+        let Ok(Some(membership)) = self.dir.membership() else { return };
+        let purged = match self.engine(&membership).await {
+            Ok(engine) => {
+                let networks = engine.network.into_iter().collect();
+                let purged = swarm_runtime::agent::purge(engine.executor, networks).await;
+                purged.map_err(|error| error.to_string())
             }
+            Err(error) => Err(error.to_string()),
         };
-        self.watch_over(worker.ended());
-        let control = managing.as_ref().map(|managing| managing.manager.control().clone());
-        self.is_member(&membership, control);
-        Ok(Member { membership, worker, managing })
+        if let Err(error) = purged {
+            warn!(%error, "something of this node's tasks is left");
+        }
     }
 
     async fn engine(&self, membership: &Membership) -> Result<super::Engine, ApiError> {
@@ -325,18 +508,13 @@ impl Node {
             .map_err(|error| status::local(&format!("the {name} executor"), error))
     }
 
-    async fn open_store(
+    pub(super) async fn open_store(
         &self,
         membership: &Membership,
+        credentials: &Arc<Credentials>,
         new_cluster: bool,
     ) -> Result<OpenStore, ApiError> {
-        let place = StorePlace {
-            dir: self.dir.path("raft"),
-            node: membership.node,
-            raft_id: membership.raft_id,
-            advertise: membership.advertise.clone(),
-            new_cluster,
-        };
+        let place = self.store_place(membership, credentials, new_cluster);
         let opened = match &self.config.parts.store {
             Some(stores) => stores.open(&place).await,
             None => RaftStores.open(&place).await,
@@ -344,8 +522,39 @@ impl Node {
         opened.map_err(|error| status::local("the manager's store", error))
     }
 
+    /// Has the store of a manager begin a group of its own.
+    pub(super) async fn recover_store(
+        &self,
+        membership: &Membership,
+        credentials: &Arc<Credentials>,
+    ) -> Result<(), ApiError> {
+        let place = self.store_place(membership, credentials, false);
+        let recovered = match &self.config.parts.store {
+            Some(stores) => stores.force_new_cluster(&place).await,
+            None => RaftStores.force_new_cluster(&place).await,
+        };
+        recovered.map_err(|error| status::local("the manager's store", error))
+    }
+
+    pub(super) fn store_place(
+        &self,
+        membership: &Membership,
+        credentials: &Arc<Credentials>,
+        new_cluster: bool,
+    ) -> StorePlace {
+        StorePlace {
+            dir: self.dir.path("raft"),
+            node: membership.node,
+            raft_id: membership.raft_id,
+            advertise: membership.advertise.clone(),
+            credentials: credentials.clone(),
+            seal: self.lock.node_key(),
+            new_cluster,
+        }
+    }
+
     /// The listening and the advertised address: the request's, else this node's own flags.
-    fn addresses(
+    pub(super) fn addresses(
         &self,
         listen: &str,
         advertise: &str,
@@ -370,14 +579,14 @@ fn host(addr: &str) -> String {
     addr.parse::<SocketAddr>().map_or_else(|_| addr.to_owned(), |addr| addr.ip().to_string())
 }
 
-async fn bind(listen: &str) -> Result<TcpListener, ApiError> {
+pub(super) async fn bind(listen: &str) -> Result<TcpListener, ApiError> {
     TcpListener::bind(listen).await.map_err(|error| {
         status::local(&format!("failed to listen on {listen} for the nodes of the swarm"), error)
     })
 }
 
 /// The port that the system chose, where none in particular was asked for.
-fn with_real_port(
+pub(super) fn with_real_port(
     listener: &TcpListener,
     mut listen: SocketAddr,
     mut advertise: SocketAddr,
@@ -391,11 +600,15 @@ fn with_real_port(
     (listen, advertise)
 }
 
-/// Commits the first objects once the store leads.
-async fn commit_when_leading(store: &dyn Store, batch: Batch) -> Result<(), ApiError> {
+/// Waits until the store leads, or should have.
+pub(super) async fn until_leading(store: &dyn Store) {
     let mut leadership = store.leadership();
     let leading = leadership.wait_for(|now| matches!(now, Leadership::Leader(_)));
     let _ = tokio::time::timeout(LEADER_WITHIN, leading).await;
+}
+
+/// Commits what a cluster begins with.
+pub(super) async fn commit_first(store: &dyn Store, batch: Batch) -> Result<(), ApiError> {
     let written: Result<_, CommitError> = store.commit(batch).await;
     written.map(|_| ()).map_err(|error| status::local("the new cluster was not written", error))
 }

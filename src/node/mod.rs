@@ -2,11 +2,18 @@
 //! remembers it across restarts.
 
 mod address;
+mod anew;
+mod autolock;
+mod backup;
 mod config;
 mod interfaces;
+mod lock;
 mod member;
+mod root;
 mod runtime;
 mod runtimes;
+mod seat;
+mod start;
 mod state;
 mod status;
 mod store;
@@ -17,20 +24,24 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use swarm_core::model::{NodeDescription, NodeId};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-pub use config::{NodeConfig, OpenStore, Parts, StoreFactory, StorePlace};
+pub use config::{NodeConfig, OpenStore, Parts, SealStore, StoreFactory, StorePlace};
 pub use runtime::{Engine, Place, Runtime};
 pub use runtimes::{AutoRuntime, DockerRuntime, MemoryRuntime, ProcessRuntime};
 pub use state::{Membership, StateDir};
 pub use store::{MemoryStores, RaftStores};
 
-use crate::error::ApiError;
+use crate::error::{ApiError, Code};
 use crate::http::{
-    InitRequest, JoinRequest, LocalNode, LocalState, LocalStatus, RemoteManager, UnlockRequest,
+    Backup, InitRequest, JoinRequest, LOCKED, LocalNode, LocalState, LocalStatus, RemoteManager,
+    UnlockRequest,
 };
+use crate::identity::{IdentityError, IdentityFiles, UnlockKey};
 use crate::manager::control::Control;
+use lock::Lock;
 use member::Member;
 
 /// How long a client waits for `init` and `join`.
@@ -42,6 +53,10 @@ const RESUME_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 pub struct Node {
     config: NodeConfig,
     dir: StateDir,
+    lock: Arc<Lock>,
+    certificates: IdentityFiles,
+    /// Has the certificate renewed at once.
+    renew: Arc<Notify>,
     /// Held while the membership changes.
     member: tokio::sync::Mutex<Option<Member>>,
     view: Mutex<View>,
@@ -66,9 +81,14 @@ impl Node {
     /// When the state directory cannot be used.
     pub async fn start(config: NodeConfig) -> io::Result<Arc<Self>> {
         let dir = StateDir::open(&config.state_dir)?;
+        let lock = Arc::new(Lock::new(Arc::new(swarm_raft::FsDisk), config.state_dir.clone()));
+        let certificates = IdentityFiles::new(dir.path("certificates"));
         let node = Arc::new_cyclic(|me| Self {
             config,
             dir,
+            lock,
+            certificates,
+            renew: Arc::default(),
             member: tokio::sync::Mutex::default(),
             view: Mutex::default(),
             joining: Mutex::default(),
@@ -84,14 +104,16 @@ impl Node {
     /// Takes up the membership that the state directory holds, if it holds one.
     async fn take_place(&self) {
         let mut member = self.member.lock().await;
+        if member.is_some() {
+            return;
+        }
         match self.dir.membership() {
-            Ok(None) => {}
+            Ok(None) => self.lock.forget(),
+            Ok(Some(_)) if self.lock.is_locked().unwrap_or(false) => self.is_locked(),
             Ok(Some(membership)) => {
                 info!(node = %membership.node, cluster = %membership.cluster, "resuming");
-                match self.resume(membership).await {
-                    Ok(resumed) => *member = Some(resumed),
-                    Err(error) => self.is_broken(&error),
-                }
+                // What went wrong is what the node shows.
+                let _ = self.resume_into(&mut member, membership).await;
             }
             Err(error) => self.is_broken(&error),
         }
@@ -120,7 +142,7 @@ impl Node {
     /// Whether this node is, or was and will be, in a swarm: what it holds of it is not to be
     /// written over.
     fn has_place(&self) -> bool {
-        matches!(self.status().state, LocalState::Pending | LocalState::Error)
+        matches!(self.status().state, LocalState::Pending | LocalState::Error | LocalState::Locked)
     }
 
     /// Whether leaving would erase a manager's store, whether or not that can be used now.
@@ -155,17 +177,19 @@ impl Node {
         };
     }
 
+    fn is_locked(&self) {
+        info!("this manager is locked: it waits for \"docker swarm unlock\"");
+        self.view().status = LocalStatus {
+            state: LocalState::Locked,
+            error: LOCKED.to_owned(),
+            ..Default::default()
+        };
+    }
+
     /// Tells the API what this node is now.
     fn is_member(&self, membership: &Membership, control: Option<Arc<Control>>) {
         let manager = |addr: &String| RemoteManager { addr: addr.clone(), ..Default::default() };
-        let mut remote_managers: Vec<_> = membership.managers.iter().map(manager).collect();
-        if membership.manager {
-            remote_managers = vec![RemoteManager {
-                node_id: membership.node,
-                addr: membership.advertise.clone(),
-                ..Default::default()
-            }];
-        }
+        let remote_managers: Vec<_> = membership.managers.iter().map(manager).collect();
         let addr = &membership.advertise;
         let node_addr = addr
             .parse()
@@ -200,7 +224,18 @@ impl Node {
 #[async_trait]
 impl LocalNode for Node {
     fn status(&self) -> LocalStatus {
-        self.view().status.clone()
+        let view = self.view();
+        let mut status = view.status.clone();
+        if let Some(control) = &view.control {
+            // A manager knows them all.
+            let nodes = control.store.snapshot();
+            let managers = nodes.nodes.iter().filter_map(|node| {
+                let addr = node.manager_status.as_ref()?.addr.clone();
+                Some(RemoteManager { node_id: node.id, addr, ..Default::default() })
+            });
+            status.remote_managers = managers.collect();
+        }
+        status
     }
 
     fn control(&self) -> Option<Arc<Control>> {
@@ -218,6 +253,9 @@ impl LocalNode for Node {
     }
 
     async fn init(&self, request: InitRequest) -> Result<NodeId, ApiError> {
+        if request.force_new_cluster && (self.has_place() || self.manages()) {
+            return self.force_new_cluster(&request).await;
+        }
         let mut member = self.member.lock().await;
         if member.is_some() || self.has_place() {
             return Err(status::already_member());
@@ -260,17 +298,49 @@ impl LocalNode for Node {
         }
         self.joining().cancel();
         let mut member = self.member.lock().await;
-        if let Some(member) = member.take() {
-            member.leave().await;
+        match member.take() {
+            Some(member) => member.leave().await,
+            None => self.purge().await,
         }
         *self.view() = View::default();
+        self.lock.forget();
         self.dir
             .forget()
-            .map_err(|error| status::local("the state directory was not cleared", error))
+            .map_err(|error| status::local("the state directory was not cleared", error))?;
+        // There are none: the next ones are plain until a lock says otherwise.
+        let open = self.certificates.seal_with(None);
+        open.map_err(|error| status::local("the state directory was not cleared", error))
     }
 
-    async fn unlock(&self, _: UnlockRequest) -> Result<(), ApiError> {
-        Err(status::not_locked())
+    async fn unlock(&self, request: UnlockRequest) -> Result<(), ApiError> {
+        if self.status().state != LocalState::Locked {
+            return Err(status::not_locked());
+        }
+        let key: UnlockKey = request.unlock_key.parse().map_err(|error: IdentityError| {
+            ApiError::plain(Code::InvalidArgument, error.to_string())
+        })?;
+        let fits = key.seal_key().map_or(Ok(false), |key| self.lock.unlock(&key));
+        if !fits.map_err(|error| status::local("this node's lock", error))? {
+            return Err(status::wrong_key());
+        }
+        self.take_place().await;
+        let status = self.status();
+        if status.state == LocalState::Error {
+            self.keep_trying();
+            return Err(status::local("swarm component could not be started", status.error));
+        }
+        Ok(())
+    }
+
+    async fn backup(&self) -> Result<Backup, ApiError> {
+        self.take_backup().await
+    }
+
+    async fn look_for(&self, managers: Vec<String>) -> Result<(), ApiError> {
+        let member = self.member.lock().await;
+        let member = member.as_ref().ok_or_else(status::not_member)?;
+        member.worker.ask_first(managers.iter().map(|addr| address::at_usual_port(addr)).collect());
+        Ok(())
     }
 }
 

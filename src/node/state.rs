@@ -7,6 +7,7 @@
 //! | `raft/` | a manager's log and snapshots |
 //! | `tasks/` | the agent's journal |
 //! | `executor/` | what the executor keeps |
+//! | `unlock.json` | what a manager's keys are locked with; absent without autolock |
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -34,6 +35,19 @@ pub struct Membership {
     pub advertise: String,
     /// Where managers listen.
     pub managers: Vec<String>,
+    /// [`Cluster::recovery`](swarm_core::model::Cluster::recovery), as far as this node has heard.
+    #[serde(default)]
+    pub recovery: u64,
+    /// This manager is to begin the cluster anew with what it has: an order that a crash must not
+    /// lose.
+    #[serde(default)]
+    pub begins_anew: bool,
+    /// A manager's present start, as in [`ManagerStatus::start`](swarm_core::model::ManagerStatus::start).
+    #[serde(default)]
+    pub start: u64,
+    /// The last start that its group is known to have heard of.
+    #[serde(default)]
+    pub heard_start: u64,
 }
 
 /// A node's directory. One process at a time may hold it.
@@ -99,6 +113,14 @@ impl StateDir {
         write_atomically(&self.path("swarm.json"), &bytes)
     }
 
+    /// Forgets what only a manager knows.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget_store(&self) -> io::Result<()> {
+        remove(fs::remove_dir_all(self.path("raft")))
+    }
+
     /// Forgets everything about the swarm.
     ///
     /// # Errors
@@ -109,6 +131,7 @@ impl StateDir {
         for name in ["certificates", "raft", "tasks", "executor"] {
             remove(fs::remove_dir_all(self.path(name)))?;
         }
+        remove(fs::remove_file(self.path("unlock.json")))?;
         Ok(())
     }
 }
@@ -145,6 +168,10 @@ mod tests {
             listen: "127.0.0.1:2377".into(),
             advertise: "127.0.0.1:2377".into(),
             managers: vec!["127.0.0.1:2377".into()],
+            recovery: 0,
+            begins_anew: false,
+            start: 0,
+            heard_start: 0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Pure: the texts in which a node answers about its own place in a swarm (moby: `cluster/errors.go`).
 
 use crate::error::{ApiError, Code};
-use crate::http::CERTIFICATES_EXPIRED;
+use crate::http::{CERTIFICATES_EXPIRED, LOCKED};
 
 /// `init` or `join` on a member.
 #[must_use]
@@ -9,6 +9,15 @@ pub(super) fn already_member() -> ApiError {
     ApiError::plain(
         Code::Unavailable,
         "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.",
+    )
+}
+
+/// `init --force-new-cluster` on a worker.
+#[must_use]
+pub(super) fn not_manager() -> ApiError {
+    ApiError::plain(
+        Code::Unavailable,
+        "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. Please run this command on a manager node or promote the current node to a manager.",
     )
 }
 
@@ -49,6 +58,19 @@ pub(super) fn certificates_expired() -> ApiError {
 #[must_use]
 pub(super) fn not_locked() -> ApiError {
     ApiError::plain(Code::AlreadyExists, "swarm is not locked")
+}
+
+/// `unlock` with another key than the one that locked the node.
+#[must_use]
+pub(super) fn wrong_key() -> ApiError {
+    let text = "swarm could not be unlocked: invalid key provided";
+    ApiError::plain(Code::Unauthenticated, text)
+}
+
+/// Anything that a locked node is asked.
+#[must_use]
+pub(super) fn locked() -> ApiError {
+    ApiError::plain(Code::Unavailable, LOCKED)
 }
 
 /// Something of this node's own failed: a file, a port, the engine.

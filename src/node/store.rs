@@ -4,24 +4,57 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use swarm_core::store::MemoryStore;
-use swarm_raft::{NoPeers, RaftConfig, RaftStore};
+use swarm_raft::{Backup, RaftConfig, RaftStore, SealKey};
 
-use super::config::{OpenStore, StoreFactory, StorePlace};
+use tracing::info;
 
-/// Opens a replicated log on disk: the default. One member for now.
+use super::config::{OpenStore, SealStore, StoreFactory, StorePlace};
+use crate::manager::group::Replicated;
+use crate::rpc::RpcLink;
+
+/// Opens a replicated log on disk, which other managers can share: the default.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RaftStores;
 
 #[async_trait]
 impl StoreFactory for RaftStores {
     async fn open(&self, place: &StorePlace) -> Result<OpenStore, String> {
-        let config = RaftConfig::new(&place.dir, place.raft_id);
-        let store = RaftStore::open(config, Arc::new(NoPeers)).await.map_err(|e| e.to_string())?;
+        let config = raft_config(place);
+        let link = Arc::new(RpcLink::new(place.raft_id, place.credentials.clone()));
+        let raft = RaftStore::open(config, link.clone()).await.map_err(|e| e.to_string())?;
         if place.new_cluster {
-            store.initialize(&place.advertise).await.map_err(|error| error.to_string())?;
+            raft.initialize(&place.advertise).await.map_err(|error| error.to_string())?;
         }
-        let closing = store.clone();
-        Ok(OpenStore { store, close: Box::pin(async move { closing.shutdown().await }) })
+        let closing = raft.clone();
+        let close = Box::pin(async move { closing.shutdown().await });
+        let (store, keys) = (raft.clone(), raft.clone());
+        let member = Some(Replicated { raft, link });
+        Ok(OpenStore { store, member, close, keys: Some(keys) })
+    }
+
+    async fn force_new_cluster(&self, place: &StorePlace) -> Result<(), String> {
+        let begun = RaftStore::force_new_cluster(&raft_config(place), &place.advertise).await;
+        let recovered = begun.map_err(|error| error.to_string())?;
+        info!(epoch = recovered.epoch, given_up = recovered.former.len(), "a new group of one");
+        Ok(())
+    }
+
+    async fn restore(&self, place: &StorePlace, backup: Backup) -> Result<(), String> {
+        let restored = backup.restore(&raft_config(place), &place.advertise).await;
+        restored.map(drop).map_err(|error| error.to_string())
+    }
+}
+
+fn raft_config(place: &StorePlace) -> RaftConfig {
+    let mut config = RaftConfig::new(&place.dir, place.raft_id);
+    config.seal.clone_from(&place.seal);
+    config
+}
+
+#[async_trait]
+impl SealStore for RaftStore {
+    async fn seal_keys(&self, key: Option<SealKey>) -> Result<(), String> {
+        Self::seal_keys(self, key).await.map_err(|error| error.to_string())
     }
 }
 
@@ -37,6 +70,7 @@ impl StoreFactory for MemoryStores {
                         \"docker swarm leave --force\"";
             return Err(text.to_owned());
         }
-        Ok(OpenStore { store: Arc::new(MemoryStore::default()), close: Box::pin(async {}) })
+        let store = Arc::new(MemoryStore::default());
+        Ok(OpenStore { store, member: None, close: Box::pin(async {}), keys: None })
     }
 }

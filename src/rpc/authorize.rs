@@ -3,7 +3,7 @@
 use swarm_core::model::NodeRole;
 use swarm_core::time::Timestamp;
 
-use super::service::Peer;
+use super::service::{Peer, Standing};
 use crate::error::{ApiError, Code};
 
 /// Who may make a call.
@@ -30,16 +30,25 @@ pub enum Method {
     Session,
     /// The managers, and which of them leads.
     Managers,
+    /// The output of tasks, from the leader.
+    Logs,
+    /// A manager that takes its place in the managers' group.
+    JoinGroup,
+    /// A message of raft.
+    Raft,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::GetRootCertificate,
         Self::IssueCertificate,
         Self::RenewCertificate,
         Self::Session,
         Self::Managers,
+        Self::Logs,
+        Self::JoinGroup,
+        Self::Raft,
     ];
 
     /// The path on the wire. Never changes: neighbouring versions talk to each other.
@@ -51,6 +60,9 @@ impl Method {
             Self::RenewCertificate => "/swarm.CA/RenewCertificate",
             Self::Session => "/swarm.Agent/Session",
             Self::Managers => "/swarm.Control/Managers",
+            Self::Logs => "/swarm.Control/Logs",
+            Self::JoinGroup => "/swarm.Raft/Join",
+            Self::Raft => "/swarm.Raft/Message",
         }
     }
 
@@ -66,7 +78,7 @@ impl Method {
         match self {
             Self::GetRootCertificate | Self::IssueCertificate => Caller::Anyone,
             Self::RenewCertificate | Self::Session => Caller::Node,
-            Self::Managers => Caller::Manager,
+            Self::Managers | Self::Logs | Self::JoinGroup | Self::Raft => Caller::Manager,
         }
     }
 }
@@ -81,7 +93,7 @@ impl Method {
 pub fn authorize(
     method: Method,
     peer: &Peer,
-    removed: bool,
+    standing: Standing,
     now: Timestamp,
 ) -> Result<(), ApiError> {
     if method.caller() == Caller::Anyone {
@@ -100,7 +112,11 @@ pub fn authorize(
             format!("the certificate of node {node} expired at {until}"),
         );
     }
-    if removed {
+    if peer.retired.is_cancelled() {
+        let text = format!("the certificate of node {node} is of a root that was given up");
+        return refused(Code::Unauthenticated, text);
+    }
+    if standing == Standing::Removed {
         return refused(
             Code::PermissionDenied,
             format!("node {node} was removed from the cluster"),
@@ -110,6 +126,15 @@ pub fn authorize(
         return refused(
             Code::PermissionDenied,
             format!("only managers may make this call, and node {node} is a worker"),
+        );
+    }
+    // Of raft's messages the group refuses those of whom it has removed: it alone can tell them from
+    // those of a manager whose promotion this one has yet to hear of, and from nobody else.
+    let demoted = standing == Standing::Member(NodeRole::Worker);
+    if method.caller() == Caller::Manager && demoted && method != Method::Raft {
+        return refused(
+            Code::PermissionDenied,
+            format!("only managers may make this call, and node {node} is a manager no more"),
         );
     }
     Ok(())
@@ -133,33 +158,42 @@ mod tests {
             not_after: EXPIRY,
             public_key: Vec::new(),
         });
-        Peer { certificate, remote: ([127, 0, 0, 1], 1).into() }
+        let retired = tokio_util::sync::CancellationToken::new();
+        Peer { certificate, remote: ([127, 0, 0, 1], 1).into(), retired }
     }
 
     /// Every method × every kind of caller, written out a second time: a slip in the table shows.
     #[test]
     fn every_call_admits_exactly_whom_it_should() {
         let (worker, manager) = (Some(NodeRole::Worker), Some(NodeRole::Manager));
-        // (caller, removed, expired), then who gets into: Anyone, Node, Manager.
+        let (unknown, removed) = (Standing::Unknown, Standing::Removed);
+        let (as_worker, as_manager) =
+            (Standing::Member(NodeRole::Worker), Standing::Member(NodeRole::Manager));
+        // (caller, standing, expired), then who gets into: Anyone, Node, Manager, Raft.
         let rows = [
-            (None, false, false, [true, false, false]),
-            (worker, false, false, [true, true, false]),
-            (manager, false, false, [true, true, true]),
-            (worker, true, false, [true, false, false]),
-            (manager, true, false, [true, false, false]),
-            (worker, false, true, [true, false, false]),
-            (manager, false, true, [true, false, false]),
+            (None, unknown, false, [true, false, false, false]),
+            (worker, unknown, false, [true, true, false, false]),
+            (worker, as_worker, false, [true, true, false, false]),
+            (worker, as_manager, false, [true, true, false, false]),
+            (manager, unknown, false, [true, true, true, true]),
+            (manager, as_manager, false, [true, true, true, true]),
+            (manager, as_worker, false, [true, true, false, true]),
+            (worker, removed, false, [true, false, false, false]),
+            (manager, removed, false, [true, false, false, false]),
+            (worker, unknown, true, [true, false, false, false]),
+            (manager, as_manager, true, [true, false, false, false]),
         ];
         for method in Method::ALL {
-            for (role, removed, expired, admitted) in rows {
+            for (role, standing, expired, admitted) in rows {
                 let now = if expired { Timestamp::from_secs(101) } else { EXPIRY };
                 let class = match method {
                     Method::GetRootCertificate | Method::IssueCertificate => 0,
                     Method::RenewCertificate | Method::Session => 1,
-                    Method::Managers => 2,
+                    Method::Managers | Method::Logs | Method::JoinGroup => 2,
+                    Method::Raft => 3,
                 };
-                let result = authorize(method, &peer(role), removed, now);
-                let case = (method, role, removed, expired);
+                let result = authorize(method, &peer(role), standing, now);
+                let case = (method, role, standing, expired);
                 assert_eq!(result.is_ok(), admitted[class], "{case:?}: {result:?}");
             }
         }

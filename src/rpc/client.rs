@@ -22,7 +22,9 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::authorize::Method;
 use super::codec::Json;
-use super::message::{Empty, IssueRequest, Issued, Managers, RenewRequest, RootCertificate};
+use super::message::{
+    Empty, IssueRequest, Issued, JoinGroup, LogsRequest, Managers, RenewRequest, RootCertificate,
+};
 use super::status::{from_status, unreachable};
 use super::{MAX_FROM_MANAGER, MAX_FROM_NODE};
 use crate::error::{ApiError, Code};
@@ -31,6 +33,7 @@ use crate::identity::{
     Credentials, IdentityError, JoinToken, KeyRequest, MANAGER_NAME, NodeIdentity, RootDigest,
     TrustRoot,
 };
+use crate::manager::logs::{TaskLog, TaskLogs};
 
 /// How long a connection may take, handshake included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -95,6 +98,30 @@ impl ManagerClient {
     /// [`Code::PermissionDenied`] for a worker, or [`Code::Unavailable`].
     pub async fn managers(&self) -> Result<Managers, ApiError> {
         self.call(Method::Managers, Empty {}).await
+    }
+
+    /// The output of tasks, as the leader gets it from their agents. A connection that breaks is told
+    /// as the last line.
+    ///
+    /// # Errors
+    /// What the manager answers, or [`Code::Unavailable`].
+    pub async fn logs(&self, request: LogsRequest) -> Result<TaskLogs, ApiError> {
+        let mut channel = self.channel.clone();
+        channel.ready().await.map_err(|error| unreachable(&error))?;
+        let codec = Json::<LogsRequest, TaskLog>::default();
+        let path = PathAndQuery::from_static(Method::Logs.path());
+        let opening = channel.server_streaming(tonic::Request::new(request), path, codec);
+        let opened = within(CALL_WITHIN, opening).await?.map_err(from_status)?;
+        let line = |line: Result<TaskLog, _>| line.unwrap_or_else(|e| Err(from_status(e).message));
+        Ok(opened.into_inner().map(line).boxed())
+    }
+
+    /// Asks for a place in the managers' group, or says where this manager listens now.
+    ///
+    /// # Errors
+    /// What the manager answers, or [`Code::Unavailable`].
+    pub async fn join_group(&self, request: JoinGroup) -> Result<(), ApiError> {
+        self.call(Method::JoinGroup, request).await.map(|Empty {}| ())
     }
 
     /// Opens a session. Dropping both halves ends it.

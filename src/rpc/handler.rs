@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -22,12 +23,14 @@ use tower::service_fn;
 
 use super::authorize::{Method, authorize};
 use super::codec::Json;
-use super::message::{Empty, IssueRequest, RenewRequest, RootCertificate};
-use super::service::{Peer, Services};
+use super::message::{Empty, IssueRequest, JoinGroup, LogsRequest, RenewRequest, RootCertificate};
+use super::raft::{RaftCall, Raw};
+use super::service::{Peer, Services, Standing};
 use super::status::{from_status, to_status};
 use super::{MAX_FROM_MANAGER, MAX_FROM_NODE};
 use crate::error::{ApiError, Code};
 use crate::identity::Identity;
+use crate::manager::logs::TaskLog;
 
 /// Messages to an agent that wait for it to read: more make the sender wait.
 const OUTBOUND: usize = 64;
@@ -54,8 +57,9 @@ impl Handler {
             return Err(ApiError::rpc(Code::Unauthenticated, "the caller is not known"));
         };
         let node = peer.certificate.as_ref().map(|certificate| certificate.identity.node);
-        let removed = node.is_some_and(|node| self.services.membership.is_removed(node));
-        authorize(method, &peer, removed, self.services.clock.now())?;
+        let standing = |node| self.services.membership.standing(node);
+        let standing = node.map_or(Standing::Unknown, standing);
+        authorize(method, &peer, standing, self.services.clock.now())?;
         Ok((method, peer))
     }
 
@@ -92,6 +96,18 @@ impl Handler {
             Method::Managers => {
                 unary(request, |_: Empty| async move { services.control.managers().await }).await
             }
+            Method::Logs => logs(request, services).await,
+            Method::JoinGroup => {
+                unary(request, |join: JoinGroup| async move {
+                    services
+                        .group
+                        .join(identity(&peer)?, peer.remote, join)
+                        .await
+                        .map(|()| Empty {})
+                })
+                .await
+            }
+            Method::Raft => raft(request, services, peer).await,
             Method::Session => self.session(request, peer).await,
         }
     }
@@ -107,6 +123,7 @@ impl Handler {
                     let sessions = &handler.services.sessions;
                     tokio::select! {
                         () = handler.cancel.cancelled() => {}
+                        () = peer.retired.cancelled() => {}
                         () = sessions.session(identity, peer.remote, inbound.boxed(), outbound) => {}
                     }
                 });
@@ -133,6 +150,35 @@ where
     Grpc::new(Json::default())
         .max_decoding_message_size(MAX_FROM_NODE)
         .max_encoding_message_size(MAX_FROM_MANAGER)
+}
+
+/// The output of tasks, line by line.
+async fn logs(request: Request<Body>, services: Arc<Services>) -> Response<Body> {
+    let open = service_fn(move |call: tonic::Request<LogsRequest>| {
+        let LogsRequest { selector, options } = call.into_inner();
+        let lines = services.logs.logs(selector, options).map(Ok::<_, Status>);
+        async move { Ok::<_, Status>(tonic::Response::new(lines)) }
+    });
+    grpc::<TaskLog, LogsRequest>().server_streaming(open, request).await
+}
+
+/// A message of raft: bytes both ways.
+async fn raft(request: Request<Body>, services: Arc<Services>, peer: Peer) -> Response<Body> {
+    let receive = service_fn(move |call: tonic::Request<Bytes>| {
+        let (services, peer) = (services.clone(), peer.clone());
+        async move {
+            let answer = async {
+                let call = RaftCall::decode(call.into_inner())?;
+                services.group.receive(identity(&peer)?, call).await
+            };
+            answer.await.map(tonic::Response::new).map_err(to_status)
+        }
+    });
+    Grpc::new(Raw)
+        .max_decoding_message_size(MAX_FROM_MANAGER)
+        .max_encoding_message_size(MAX_FROM_MANAGER)
+        .unary(receive, request)
+        .await
 }
 
 async fn unary<Call, Reply, F>(

@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
+use swarm_core::protocol::{Settings, Trust};
 use swarm_runtime::agent::link::{Connection, Link, LinkError};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::debug;
 
 use super::client::ManagerClient;
+use super::message::JoinGroup;
 use crate::error::{ApiError, Code};
 use crate::identity::Credentials;
 use crate::identity::renew::Renewal;
@@ -20,19 +22,90 @@ const INBOUND: usize = 64;
 pub struct ManagerLink {
     credentials: Arc<Credentials>,
     known: Mutex<Known>,
+    trust: watch::Sender<Option<Trust>>,
+    whereabouts: watch::Sender<Whereabouts>,
+    renew_now: Arc<Notify>,
 }
 
-/// Addresses, and which of them comes next.
+/// What managers said of the cluster.
 struct Known {
+    /// Addresses, and which of them comes next.
     managers: Vec<String>,
     next: usize,
+    /// [`Settings::recovery`].
+    recovery: u64,
+}
+
+/// What a node has to remember to find its cluster again, and no other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Where managers listen.
+    pub managers: Vec<String>,
+    /// Which of the clusters that were begun anew it is: see [`Settings::recovery`].
+    pub recovery: u64,
 }
 
 impl ManagerLink {
     /// A link to these managers, `HOST:PORT`, the one to prefer first.
     #[must_use]
     pub fn new(credentials: Arc<Credentials>, managers: Vec<String>) -> Self {
-        Self { credentials, known: Mutex::new(Known { managers, next: 0 }) }
+        Self::to(credentials, Whereabouts { managers, recovery: 0 })
+    }
+
+    /// A link to a cluster as it was when it was last heard.
+    #[must_use]
+    pub fn to(credentials: Arc<Credentials>, at: Whereabouts) -> Self {
+        let managers = at.managers.clone();
+        Self {
+            credentials,
+            known: Mutex::new(Known { managers, next: 0, recovery: at.recovery }),
+            trust: watch::Sender::default(),
+            whereabouts: watch::Sender::new(at),
+            renew_now: Arc::default(),
+        }
+    }
+
+    /// Where the cluster is: the latest word.
+    #[must_use]
+    pub fn whereabouts(&self) -> watch::Receiver<Whereabouts> {
+        self.whereabouts.subscribe()
+    }
+
+    /// Asks these first from now on, beside those that it knows: an operator's word, until a manager of
+    /// this cluster says where managers listen.
+    pub fn ask_first(&self, mut managers: Vec<String>) {
+        let now = {
+            let mut known = self.known();
+            known.managers.retain(|addr| !managers.contains(addr));
+            managers.append(&mut known.managers);
+            (known.managers, known.next) = (managers.clone(), 0);
+            Whereabouts { managers, recovery: known.recovery }
+        };
+        self.whereabouts.send_replace(now);
+    }
+
+    /// What managers say of roots and renewal: the latest word.
+    #[must_use]
+    pub fn told(&self) -> watch::Receiver<Option<Trust>> {
+        self.trust.subscribe()
+    }
+
+    /// Notified when the certificate is not for the role that the cluster gives the node.
+    #[must_use]
+    pub fn renew_now(&self) -> Arc<Notify> {
+        self.renew_now.clone()
+    }
+
+    /// Asks for a place in the managers' group, or says where this manager listens now.
+    ///
+    /// # Errors
+    /// A manager's refusal, or [`Code::Unavailable`] when none could do it.
+    pub async fn join_group(&self, request: JoinGroup) -> Result<(), ApiError> {
+        let join = |client: ManagerClient| {
+            let request = request.clone();
+            async move { client.join_group(request).await }
+        };
+        self.first(join).await
     }
 
     /// The managers that it knows.
@@ -46,7 +119,7 @@ impl ManagerLink {
     }
 
     /// Every manager once, starting with another one than the last time.
-    fn candidates(&self) -> Vec<String> {
+    pub(super) fn candidates(&self) -> Vec<String> {
         let mut known = self.known();
         let mut candidates = known.managers.clone();
         if !candidates.is_empty() {
@@ -72,7 +145,7 @@ impl ManagerLink {
                 Ok(done) => return Ok(done),
                 Err(error) => {
                     debug!(%addr, %error, "manager not usable");
-                    if failure.code != Code::PermissionDenied {
+                    if failure.code == Code::Unavailable {
                         failure = error;
                     }
                 }
@@ -108,10 +181,35 @@ impl Link for ManagerLink {
         Ok(Connection { sender, receiver })
     }
 
-    fn managers(&self, addresses: &[String]) {
-        if !addresses.is_empty() {
-            *self.known() = Known { managers: addresses.to_vec(), next: 0 };
+    fn trust(&self, trust: &Trust) {
+        self.trust.send_replace(Some(trust.clone()));
+    }
+
+    fn settings(&self, settings: &Settings) -> Result<(), LinkError> {
+        let Settings { managers, recovery, role, .. } = settings;
+        let now = {
+            let mut known = self.known();
+            if *recovery < known.recovery {
+                let text = "it is of a group of managers that was given up";
+                return Err(LinkError::Unavailable(text.to_owned()));
+            }
+            known.recovery = *recovery;
+            // The same word again is no reason to ask the same manager again: it may be one that has
+            // lost touch, and names itself.
+            if !managers.is_empty() && known.managers != *managers {
+                (known.managers, known.next) = (managers.clone(), 0);
+            }
+            Whereabouts { managers: known.managers.clone(), recovery: *recovery }
+        };
+        self.whereabouts.send_if_modified(|before| {
+            let changed = *before != now;
+            *before = now;
+            changed
+        });
+        if *role != self.credentials.identity().role {
+            self.renew_now.notify_one();
         }
+        Ok(())
     }
 }
 

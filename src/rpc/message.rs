@@ -1,7 +1,10 @@
 //! Pure: what calls between nodes carry. Unknown members are ignored, missing ones take defaults.
 
 use serde::{Deserialize, Serialize};
+use swarm_core::executor::LogOptions;
 use swarm_core::model::{Availability, ClusterId, NodeId, NodeRole, Reachability, SecretBytes};
+
+use crate::manager::logs::LogSelector;
 
 /// A call without parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +51,31 @@ pub struct Issued {
     pub role: NodeRole,
     /// The certificate, and whatever leads from it to the root, PEM.
     pub certificate: String,
+}
+
+/// A manager that takes its place in the managers' group, or that listens elsewhere now.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinGroup {
+    /// Its id among the raft members, drawn by itself.
+    pub raft_id: u64,
+    /// Where it listens: `ADDRESS:PORT`. The unspecified address stands for the one that the other
+    /// manager sees. Empty where a manager says no more than that it starts.
+    pub addr: String,
+    /// This start, as in [`ManagerStatus::start`](swarm_core::model::ManagerStatus::start).
+    #[serde(default)]
+    pub start: u64,
+    /// The last one before it that the group is known to have heard of.
+    #[serde(default)]
+    pub before: u64,
+}
+
+/// A wish for the output of tasks, from a manager that does not lead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogsRequest {
+    /// Whose.
+    pub selector: LogSelector,
+    /// Which part.
+    pub options: LogOptions,
 }
 
 /// One manager.

@@ -39,11 +39,13 @@ pub async fn serve(
     let tls = credentials.server_config().map_err(io::Error::other)?;
     let (to, incoming) = mpsc::channel(16);
     // Ends when `incoming` is dropped, which is when the server stops.
-    tokio::spawn(accept(listener, TlsAcceptor::from(tls), to));
+    tokio::spawn(accept(listener, TlsAcceptor::from(tls), credentials, to));
     let serving = Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_WITHIN))
         .max_concurrent_streams(CALLS_PER_CONNECTION)
+        // A manager that stood still finds its peers' calls given up; they need not dial again for it.
+        .http2_max_pending_accept_reset_streams(Some(CALLS_PER_CONNECTION as usize))
         .serve_with_incoming_shutdown(
             Handler::new(services, cancel.clone()),
             ReceiverStream::new(incoming),

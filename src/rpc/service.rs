@@ -4,23 +4,29 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use swarm_core::model::NodeId;
+use swarm_core::model::{NodeId, NodeRole};
 use swarm_core::protocol::{AgentMessage, ManagerMessage};
 use swarm_core::time::Clock;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use super::message::{IssueRequest, Issued, Managers, RenewRequest};
+use super::message::{IssueRequest, Issued, JoinGroup, Managers, RenewRequest};
+use super::raft::RaftCall;
 use crate::error::ApiError;
 use crate::identity::{Identity, NodeCertificate};
+use crate::manager::logs::LogBroker;
 
 /// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// What its certificate says, verified by TLS; absent without one.
     pub certificate: Option<NodeCertificate>,
     /// From where.
     pub remote: SocketAddr,
+    /// Cancelled when the certificate opens nothing any more: its end has come, or its root was given up.
+    pub retired: CancellationToken,
 }
 
 /// The certificate authority of the cluster.
@@ -71,10 +77,44 @@ pub trait ControlService: Send + Sync + 'static {
     async fn managers(&self) -> Result<Managers, ApiError>;
 }
 
-/// Who is not a member any more, although a certificate says so.
+/// The group of managers that share one store.
+#[async_trait]
+pub trait GroupService: Send + Sync + 'static {
+    /// Answers a message of raft.
+    ///
+    /// # Errors
+    /// [`Code::PermissionDenied`](crate::error::Code) for a manager that was taken out of the
+    /// group, [`Code::FailedPrecondition`](crate::error::Code) for a message that is for another.
+    async fn receive(&self, peer: Identity, call: RaftCall) -> Result<Bytes, ApiError>;
+
+    /// Writes down that a manager wants to be a member, and where it listens. The leader admits it.
+    ///
+    /// # Errors
+    /// [`Code::Unavailable`](crate::error::Code) when it cannot be written now,
+    /// [`Code::FailedPrecondition`](crate::error::Code) when nobody answers at its address.
+    async fn join(
+        &self,
+        peer: Identity,
+        remote: SocketAddr,
+        request: JoinGroup,
+    ) -> Result<(), ApiError>;
+}
+
+/// What a manager knows of a node, whatever its certificate says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing: this manager may lag behind the one that let it join.
+    Unknown,
+    /// It is a member, in this role.
+    Member(NodeRole),
+    /// It was removed.
+    Removed,
+}
+
+/// Who is a member.
 pub trait Membership: Send + Sync + 'static {
-    /// Whether the node was removed.
-    fn is_removed(&self, node: NodeId) -> bool;
+    /// What is known of the node.
+    fn standing(&self, node: NodeId) -> Standing;
 }
 
 /// Everything behind a manager's port.
@@ -86,7 +126,11 @@ pub struct Services {
     pub sessions: Arc<dyn SessionService>,
     /// The managers' calls.
     pub control: Arc<dyn ControlService>,
-    /// Who was removed.
+    /// The output of tasks.
+    pub logs: Arc<dyn LogBroker>,
+    /// The managers' group.
+    pub group: Arc<dyn GroupService>,
+    /// Who is a member.
     pub membership: Arc<dyn Membership>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,

@@ -3,6 +3,7 @@
 mod frames;
 mod joining;
 mod link;
+mod matrix;
 mod members;
 
 use std::net::SocketAddr;
@@ -12,11 +13,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use swarm_core::executor::LogOptions;
 use swarm_core::id::IdSource;
 use swarm_core::model::{
     Availability, Cluster, JoinTokens, ManagerStatus, Node, NodeRole, Version, defaults,
 };
-use swarm_core::protocol::{AgentMessage, ManagerMessage};
+use swarm_core::protocol::{AgentMessage, ManagerMessage, Settings};
 use swarm_core::store::{Batch, Change, MemoryStore, Store as _};
 use swarm_core::time::{Clock as _, SystemClock, Timestamp};
 use tokio::net::TcpListener;
@@ -31,6 +33,8 @@ use crate::identity::{
     Authority, Credentials, Identity, JoinToken, KeyRequest, NodeIdentity, RootDigest,
     StoreAuthority,
 };
+use crate::manager::group::NoGroup;
+use crate::manager::logs::{LogBroker, LogSelector, TaskLogs};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -48,10 +52,20 @@ impl SessionService for Echo {
     ) {
         while let Some(Ok(_)) = inbound.next().await {
             let managers = vec![peer.node.to_string()];
-            if outbound.send(ManagerMessage::Redirect { managers }).await.is_err() {
+            let settings = Settings { managers, ..Settings::default() };
+            if outbound.send(ManagerMessage::Redirect(settings)).await.is_err() {
                 return;
             }
         }
+    }
+}
+
+/// No task says anything.
+struct Silent;
+
+impl LogBroker for Silent {
+    fn logs(&self, _: LogSelector, _: LogOptions) -> TaskLogs {
+        futures_util::stream::empty().boxed()
     }
 }
 
@@ -61,6 +75,7 @@ struct World {
     authority: Authority,
     cluster: Cluster,
     store: Arc<MemoryStore>,
+    own: Arc<Credentials>,
     cancel: CancellationToken,
 }
 
@@ -110,12 +125,14 @@ impl World {
             ca: stored.clone(),
             sessions: Arc::new(Echo),
             control: stored.clone(),
+            group: Arc::new(NoGroup),
+            logs: Arc::new(Silent),
             membership: stored,
             clock: Arc::new(SystemClock),
         };
         let cancel = CancellationToken::new();
-        tokio::spawn(serve(listener, own, services, cancel.clone()));
-        Self { addr, authority, cluster, store, cancel }
+        tokio::spawn(serve(listener, own.clone(), services, cancel.clone()));
+        Self { addr, authority, cluster, store, own, cancel }
     }
 
     fn worker_token(&self) -> &str {
@@ -164,7 +181,7 @@ async fn converse(addr: &str, credentials: &Arc<Credentials>) -> Result<String, 
     let (to, mut from) = ManagerClient::connect(addr, credentials).await?.session().await?;
     to.send(AgentMessage::Heartbeat).await.map_err(|_| gone())?;
     match from.next().await {
-        Some(Ok(ManagerMessage::Redirect { managers })) => Ok(managers[0].clone()),
+        Some(Ok(ManagerMessage::Redirect(settings))) => Ok(settings.managers[0].clone()),
         Some(Ok(other)) => panic!("unexpected {other:?}"),
         Some(Err(error)) => Err(error),
         None => Err(gone()),

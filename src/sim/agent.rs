@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use swarm_core::executor::Exit;
+use swarm_core::id::IdSource;
 use swarm_core::model::{NodeDescription, TaskId};
 use swarm_core::protocol::{AgentMessage, Item, ManagerMessage};
 use swarm_core::time::Timestamp;
@@ -83,12 +84,14 @@ impl World {
         let journal = host.journal.values().cloned().collect();
         state.restore(journal, host.machine.inventory(), host.local(now));
         state.describe(description);
+        // Not of the dice: nothing else is drawn otherwise.
+        let pauses = (host.lives << 16) | index as u64;
         host.agent = Some(Agent {
             state,
             life: host.lives,
             work: BTreeMap::new(),
             phase: Phase::Idle { until: now },
-            backoff: Backoff::default(),
+            backoff: Backoff::new(IdSource::seeded(pauses)),
             managers,
             report_at: None,
         });
@@ -184,19 +187,21 @@ impl World {
             return self.session_lost(agent);
         };
         match message {
-            ManagerMessage::Welcome { heartbeat, managers, .. } => {
-                let period = heartbeat.duration();
+            ManagerMessage::Welcome { settings, .. } => {
+                let period = settings.heartbeat.duration();
                 agent.phase = Phase::Open { stream, period, beat_at: self.now + period };
-                agent.managers = self.indexes(&managers);
+                agent.managers = self.indexes(&settings.managers);
                 agent.state.begin_session();
                 agent.report_at = Some(self.now);
                 self.note_of(index, format_args!("in session"));
             }
-            ManagerMessage::Settings { heartbeat, managers } => {
-                let period = heartbeat.duration();
+            ManagerMessage::Settings(settings) => {
+                let period = settings.heartbeat.duration();
                 agent.phase = Phase::Open { stream, period, beat_at: self.now + period };
-                agent.managers = self.indexes(&managers);
+                agent.managers = self.indexes(&settings.managers);
             }
+            // Simulated nodes have no certificates.
+            ManagerMessage::Trust(_) => {}
             ManagerMessage::Assignments(mut set) => {
                 if self.meddle.never_drops && set.applies_to.is_none() {
                     let kept = self.hosts[index].journal.values();
@@ -210,10 +215,10 @@ impl World {
                     self.session_lost(agent);
                 }
             }
-            ManagerMessage::Redirect { managers } => {
+            ManagerMessage::Redirect(settings) => {
                 self.close(stream, true);
                 self.session_ended(agent, Ended::Redirected);
-                agent.managers = self.indexes(&managers);
+                agent.managers = self.indexes(&settings.managers);
                 self.covered("agent: redirected to the leader");
             }
             ManagerMessage::Refused { reason } => {

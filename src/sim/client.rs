@@ -121,6 +121,7 @@ impl World {
             logs: Arc::new(NoLogs),
             clock: Arc::new(Hand(AtomicI64::new(self.hosts[host].local(self.now).as_nanos()))),
             ids: Mutex::new(IdSource::seeded(self.dice.below(u64::MAX))),
+            external: None,
             changes_roles: false,
             planners: self.planners.clone(),
         };

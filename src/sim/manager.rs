@@ -246,9 +246,6 @@ impl World {
                 Err(_) => self.hang_up(leading, node, Some(session)),
             },
             Reply::Down(node) => {
-                if leading.dispatcher.was_wronged(node, view) {
-                    self.hang_up(leading, node, None);
-                }
                 if result.is_err() {
                     leading.dispatcher.retry(node, self.elapsed() + RETRY_AFTER);
                     leading.look_at = leading.look_at.min(self.now + RETRY_AFTER);

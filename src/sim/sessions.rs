@@ -4,7 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use swarm_core::model::{Node, NodeDescription, NodeId, SecretId, TaskId, TaskState, TaskStatus};
+use swarm_core::model::{
+    Node, NodeDescription, NodeId, NodeState, SecretId, TaskId, TaskState, TaskStatus,
+};
 use swarm_core::protocol::{AgentMessage, Item, ItemKey, ManagerMessage, SessionId};
 use swarm_core::store::{Batch, MemoryStore, Snapshot, Store as _};
 use swarm_core::time::Timestamp;
@@ -17,7 +19,7 @@ use crate::manager::assign::{Affected, affected};
 use crate::manager::common::Common;
 use crate::manager::dispatcher;
 use crate::manager::session::GATHER;
-use crate::manager::tell::{Draft, Told};
+use crate::manager::tell::{self, Draft, Told};
 
 /// A session, from the manager's side.
 pub(super) struct Session {
@@ -72,17 +74,21 @@ impl World {
         }
         Common::advance(&mut leading.common, view);
         let managers = self.managers(view);
-        let mut removed = Vec::new();
+        let (mut removed, mut wronged) = (Vec::new(), Vec::new());
         for (node, session) in &mut leading.sessions {
             if !session.is_due(self.now) {
                 continue;
             }
             session.woken = false;
-            if view.nodes.get(*node).is_none() {
+            let Some(present) = view.nodes.get(*node) else {
                 removed.push(*node);
                 continue;
+            };
+            if present.status.state == NodeState::Down {
+                wronged.push(*node);
+                continue;
             }
-            if let Some(message) = session.told.settings(view, managers.clone()) {
+            if let Some(message) = session.told.settings(view, *node, managers.clone()) {
                 self.send(session.stream, false, Message::Manager(message));
             }
             if let Some(draft) = session.told.assignments(&leading.common, *node) {
@@ -96,6 +102,9 @@ impl World {
                 self.send(session.stream, false, Message::Manager(message));
                 session.quiet_until = self.now + GATHER;
             }
+        }
+        for node in wronged {
+            self.hang_up(leading, node, None);
         }
         for node in removed {
             let reason = dispatcher::Refusal::UnknownNode.to_string();
@@ -147,7 +156,7 @@ impl World {
         let Some(mut leading) = leading else {
             let managers = self.managers(&view);
             if matches!(message, Message::Agent(_)) {
-                let redirect = ManagerMessage::Redirect { managers };
+                let redirect = ManagerMessage::Redirect(tell::settings(&view, node, managers));
                 self.send(stream, false, Message::Manager(redirect));
             }
             return;
@@ -263,10 +272,9 @@ impl World {
         else {
             return;
         };
-        let heartbeat = dispatcher::heartbeat(view).into();
         (session.open, session.woken) = (true, true);
         let stream = session.stream;
-        let welcome = ManagerMessage::Welcome { session: id, heartbeat, managers };
+        let welcome = session.told.welcome(id, view, node, managers);
         self.send(stream, false, Message::Manager(welcome));
     }
 

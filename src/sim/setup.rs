@@ -66,6 +66,7 @@ impl World {
             root_ca: RootCa::default(),
             tls_info: TlsInfo::default(),
             join_tokens: JoinTokens::default(),
+            unlock_key: None,
             node: self.hosts[0].id,
             raft_id: 1,
             advertise: self.hosts[0].name.clone(),

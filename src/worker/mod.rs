@@ -8,22 +8,24 @@ use swarm_core::model::{GenericResource, Labels};
 use swarm_core::network::NetworkDriver;
 use swarm_core::time::SystemClock;
 use swarm_runtime::agent::{Agent, AgentError};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::identity::Credentials;
 use crate::identity::renew::Renewer;
-use crate::rpc::ManagerLink;
+use crate::identity::{Credentials, Identity, IdentityFiles};
+use crate::rpc::{ManagerLink, Whereabouts};
 
 /// The parts of a worker.
 pub struct WorkerBuilder {
     credentials: Arc<Credentials>,
-    managers: Vec<String>,
+    at: Whereabouts,
     executor: Arc<dyn Executor>,
     network: Option<Arc<dyn NetworkDriver>>,
     state_dir: PathBuf,
-    certificates: Option<PathBuf>,
+    certificates: Option<IdentityFiles>,
+    renew_when: Option<Arc<Notify>>,
     addr: String,
     hostname: Option<String>,
     labels: Labels,
@@ -35,6 +37,8 @@ pub struct Worker {
     agent: Arc<Agent>,
     cancel: CancellationToken,
     tasks: TaskTracker,
+    link: Arc<ManagerLink>,
+    renewed: tokio::sync::watch::Receiver<Identity>,
     ended: tokio::sync::watch::Receiver<Option<String>>,
 }
 
@@ -47,11 +51,12 @@ impl Worker {
     ) -> WorkerBuilder {
         WorkerBuilder {
             credentials,
-            managers,
+            at: Whereabouts { managers, recovery: 0 },
             executor,
             network: None,
             state_dir: PathBuf::from("swarm-worker"),
             certificates: None,
+            renew_when: None,
             addr: String::new(),
             hostname: None,
             labels: Labels::new(),
@@ -76,6 +81,22 @@ impl Worker {
         }
     }
 
+    /// Who this node is by its certificate, whenever that was renewed: its role may be another one.
+    pub fn renewed(&self) -> tokio::sync::watch::Receiver<Identity> {
+        self.renewed.clone()
+    }
+
+    /// Where the cluster is, as its managers say.
+    #[must_use]
+    pub fn whereabouts(&self) -> tokio::sync::watch::Receiver<Whereabouts> {
+        self.link.whereabouts()
+    }
+
+    /// Has the agent look for its cluster at these addresses first: see [`ManagerLink::ask_first`].
+    pub fn ask_first(&self, managers: Vec<String>) {
+        self.link.ask_first(managers);
+    }
+
     /// Why the agent ended by itself, once it has: the manager refused the node.
     pub fn ended(&self) -> tokio::sync::watch::Receiver<Option<String>> {
         self.ended.clone()
@@ -83,6 +104,14 @@ impl Worker {
 }
 
 impl WorkerBuilder {
+    /// How often the cluster was begun anew, when it was last heard: managers that say less are not
+    /// followed. Never, by default.
+    #[must_use]
+    pub fn recovery(mut self, recovery: u64) -> Self {
+        self.at.recovery = recovery;
+        self
+    }
+
     /// What connects its tasks; nothing by default.
     #[must_use]
     pub fn network(mut self, network: Arc<dyn NetworkDriver>) -> Self {
@@ -106,8 +135,15 @@ impl WorkerBuilder {
 
     /// Where the node's identity is kept; with it, the certificate is renewed in time.
     #[must_use]
-    pub fn certificates(mut self, dir: impl Into<PathBuf>) -> Self {
-        self.certificates = Some(dir.into());
+    pub fn certificates(mut self, files: IdentityFiles) -> Self {
+        self.certificates = Some(files);
+        self
+    }
+
+    /// Has the certificate renewed at once whenever it is notified.
+    #[must_use]
+    pub fn renew_when(mut self, notified: Arc<Notify>) -> Self {
+        self.renew_when = Some(notified);
         self
     }
 
@@ -139,7 +175,7 @@ impl WorkerBuilder {
     /// When the journal cannot be opened.
     pub fn start(self) -> Result<Worker, AgentError> {
         let identity = self.credentials.identity();
-        let link = Arc::new(ManagerLink::new(self.credentials.clone(), self.managers));
+        let link = Arc::new(ManagerLink::to(self.credentials.clone(), self.at));
         let trusted = self.credentials.clone();
         let mut agent = Agent::builder(identity.node, self.executor, link.clone())
             .describe_with(move |description| {
@@ -148,7 +184,7 @@ impl WorkerBuilder {
                 }
                 description.engine.labels.extend(self.labels.clone());
                 description.resources.generic.extend(self.resources.clone());
-                description.tls_info = trusted.node().root().tls_info().unwrap_or_default();
+                description.tls_info = trusted.node().tls_info().clone();
             })
             .addr(self.addr)
             .journal(self.state_dir);
@@ -157,15 +193,22 @@ impl WorkerBuilder {
         }
         let agent = Arc::new(agent.build()?);
         let (cancel, tasks) = (CancellationToken::new(), TaskTracker::new());
-        if let Some(dir) = self.certificates {
+        let renewed = tokio::sync::watch::Sender::new(identity);
+        let told = renewed.subscribe();
+        if let Some(files) = self.certificates {
+            tasks.spawn(say_so(renewed.subscribe(), agent.clone()));
             let renewer = Renewer {
                 credentials: self.credentials,
-                dir,
-                renewal: link,
+                files,
+                trust: link.told(),
+                renewal: link.clone(),
                 clock: Arc::new(SystemClock),
-                now: Arc::default(),
-                renewed: tokio::sync::watch::Sender::new(identity),
+                now: link.renew_now(),
+                renewed,
             };
+            if let Some(notified) = self.renew_when {
+                tasks.spawn(hand_on(notified, renewer.now.clone(), cancel.clone()));
+            }
             tasks.spawn(renewer.run(cancel.clone()));
         }
         let (tell, ended) = tokio::sync::watch::channel(None);
@@ -176,6 +219,20 @@ impl WorkerBuilder {
                 tell.send_replace(Some(error.to_string()));
             }
         });
-        Ok(Worker { agent, cancel, tasks, ended })
+        Ok(Worker { agent, cancel, tasks, link, renewed: told, ended })
+    }
+}
+
+/// Has the node described again whenever its certificate or its roots changed: whoever carries a
+/// rotation through waits for that.
+async fn say_so(mut renewed: tokio::sync::watch::Receiver<Identity>, agent: Arc<Agent>) {
+    while renewed.changed().await.is_ok() {
+        agent.describe_now();
+    }
+}
+
+async fn hand_on(from: Arc<Notify>, to: Arc<Notify>, cancel: CancellationToken) {
+    while cancel.run_until_cancelled(from.notified()).await.is_some() {
+        to.notify_one();
     }
 }

@@ -51,7 +51,8 @@ impl std::fmt::Debug for Extra {
 /// Declares a struct whose serde shape is a Docker JSON object.
 ///
 /// Each field names its JSON member. A field marked `omit` is left out when it equals its
-/// default (Go's `omitempty`); an unmarked one is always written. Every struct gets a public
+/// default (Go's `omitempty`); an unmarked one is always written. `omit secret` also keeps a
+/// credential out of `Debug`. Every struct gets a public
 /// `extra` field with the members that were not recognised.
 ///
 /// ```
@@ -72,15 +73,27 @@ macro_rules! object {
     (
         $(#[$meta:meta])*
         pub struct $name:ident {
-            $( $(#[$field_meta:meta])* $field:ident : $ty:ty = $key:literal $($omit:ident)? , )*
+            $( $(#[$field_meta:meta])* $field:ident : $ty:ty = $key:literal $($omit:ident $($secret:ident)?)? , )*
         }
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq)]
+        #[derive(Clone, Default, PartialEq)]
         pub struct $name {
             $( $(#[$field_meta])* pub $field: $ty, )*
             /// Members that this version does not know, kept as they came.
             pub extra: $crate::json::Extra,
+        }
+
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $( .field(
+                        stringify!($field),
+                        $crate::object!(@show self.$field, $($($secret)?)?),
+                    ) )*
+                    .field("extra", &self.extra)
+                    .finish()
+            }
         }
 
         impl $crate::json::serde::Serialize for $name {
@@ -132,6 +145,8 @@ macro_rules! object {
             }
         }
     };
+    (@show $self:ident.$field:ident, ) => { &$self.$field };
+    (@show $self:ident.$field:ident, secret) => { &format_args!("(secret)") };
     (@write $map:ident, $self:ident.$field:ident, $key:literal, $ty:ty, ) => {
         $map.serialize_entry($key, &$self.$field)?;
     };

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::executor::{LogEntry, LogOptions};
 use crate::id::Id;
 use crate::model::{
-    Blob, ConfigId, Driver, NetworkId, NodeDescription, PortProtocol, SecretBytes, SecretId, Task,
-    TaskId, TaskStatus,
+    Blob, ConfigId, Driver, NetworkId, NodeDescription, NodeRole, PortProtocol, SecretBytes,
+    SecretId, Task, TaskId, TaskStatus,
 };
 use crate::network::{NetworkView, PublishedPort};
 use crate::time::Nanos;
@@ -57,18 +57,14 @@ pub enum ManagerMessage {
     Welcome {
         /// This session.
         session: SessionId,
-        /// Time between two heartbeats.
-        heartbeat: Nanos,
-        /// Where managers listen, for the next session.
-        managers: Vec<String>,
+        /// What the node has to know of its cluster and of itself.
+        settings: Settings,
     },
-    /// The period or the list of managers changed.
-    Settings {
-        /// Time between two heartbeats.
-        heartbeat: Nanos,
-        /// Where managers listen.
-        managers: Vec<String>,
-    },
+    /// The settings changed.
+    Settings(Settings),
+    /// Which roots the node shall trust, and whether it shall renew its certificate now. Sent only
+    /// while the node's description says otherwise.
+    Trust(Trust),
     /// What the node shall run.
     Assignments(Assignments),
     /// Output is wanted.
@@ -76,15 +72,40 @@ pub enum ManagerMessage {
     /// Output is not wanted any more.
     CancelLogs(u64),
     /// This manager cannot serve the session: try another one.
-    Redirect {
-        /// Where managers listen, the leader first.
-        managers: Vec<String>,
-    },
+    Redirect(Settings),
     /// The node is not welcome: it was removed, or another node uses its identity.
     Refused {
         /// Why.
         reason: String,
     },
+}
+
+/// What a node shall believe in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// The roots to trust instead of those before, PEM.
+    pub roots: String,
+    /// The public key of the root that shall issue the node's certificate (in the form of
+    /// [`TlsInfo::cert_issuer_public_key`](crate::model::TlsInfo)): a node that holds one of
+    /// another issuer renews it now. Empty asks for nothing.
+    #[serde(default)]
+    pub issuer: String,
+}
+
+/// What a node has to know of its cluster and of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Time between two heartbeats.
+    pub heartbeat: Nanos,
+    /// Where managers listen, the leader first.
+    pub managers: Vec<String>,
+    /// Grows each time the cluster is begun anew: whoever has seen a higher number follows no manager
+    /// that says a lower one, for it is of a group that was given up.
+    pub recovery: u64,
+    /// The role that the cluster gives the node; with a certificate of another one, it asks for a
+    /// new certificate.
+    pub role: NodeRole,
 }
 
 /// What a node shall run: everything, or what changed since the set before.

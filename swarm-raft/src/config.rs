@@ -10,6 +10,7 @@ use crate::disk::{Disk, FsDisk};
 use crate::error::OpenError;
 use crate::log::Sizes;
 use crate::propose::ENTRY_BYTES;
+use crate::seal::SealKey;
 
 /// How a [`RaftStore`](crate::RaftStore) keeps its files and times its elections.
 #[derive(Clone)]
@@ -20,10 +21,11 @@ pub struct RaftConfig {
     pub dir: PathBuf,
     /// This manager's id among the members. Chosen by whoever admits it; never used again.
     pub raft_id: u64,
-    /// Time between two heartbeats of a leader: 250 ms. (SwarmKit: 1 s.)
+    /// Time between two heartbeats of a leader: 200 ms. (SwarmKit: 1 s.)
     pub heartbeat: Duration,
-    /// Silence after which a follower asks to be elected: between this, 1 s, and twice this.
-    /// (SwarmKit: 10 s.) Pre-vote keeps slow members from disturbing a leader that is well.
+    /// Silence after which a follower asks to be elected: between this, 1 s, and a fifth more.
+    /// (SwarmKit: 10 s; etcd: 1 s.) More than half of it is the leader's lease, in which nobody votes for
+    /// another; and pre-vote keeps slow members from disturbing a leader that is well.
     pub election: Duration,
     /// Entries between two snapshots where the cluster's settings do not say (`docker swarm update
     /// --snapshot-interval`, which counts at once): 10 000, as SwarmKit.
@@ -39,6 +41,10 @@ pub struct RaftConfig {
     /// Space that is reserved ahead on the disk, so that a write that was taken always fits: 5
     /// MiB. Must hold the proposals that may be under way at once.
     pub reserve_bytes: u64,
+    /// What the data keys on disk are sealed with; absent leaves them plain beside the files that
+    /// they seal. Keys that are plain when the store opens are sealed, and a new one is drawn.
+    /// [`RaftStore::seal_keys`](crate::RaftStore::seal_keys) changes it later.
+    pub seal: Option<SealKey>,
     /// The disk.
     pub disk: Arc<dyn Disk>,
 }
@@ -50,13 +56,14 @@ impl RaftConfig {
         Self {
             dir: dir.into(),
             raft_id,
-            heartbeat: Duration::from_millis(250),
+            heartbeat: Duration::from_millis(200),
             election: Duration::from_secs(1),
             snapshot_entries: 10_000,
             snapshot_bytes: 16 << 20,
             keep_entries: 500,
             segment_bytes: 32 << 20,
             reserve_bytes: 5 << 20,
+            seal: None,
             disk: Arc::new(FsDisk),
         }
     }
@@ -70,8 +77,9 @@ impl RaftConfig {
         let config = Config {
             cluster_name: "swarm".to_owned(),
             heartbeat_interval: millis(self.heartbeat),
-            election_timeout_min: millis(self.election),
-            election_timeout_max: 2 * millis(self.election),
+            // The lease is as long as the upper one, and the wait for the election comes after it.
+            election_timeout_min: millis(self.election) * 2 / 5,
+            election_timeout_max: millis(self.election) * 3 / 5,
             enable_pre_vote: Some(true),
             // A leader that restarts is elected anew, so that its epoch is a new one: what it
             // decided before is fenced.

@@ -4,7 +4,9 @@
 use std::any::Any;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::Path;
 
 /// The file system, as far as the store needs it.
@@ -98,6 +100,21 @@ pub trait DiskFile: Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
+/// Puts a file with these bytes, for its owner alone, in the place of the one with that name,
+/// durable on return; after a crash the old one or the new one is there whole.
+///
+/// # Errors
+/// As the operating system says; which of the two is there is not known then.
+pub fn replace_file(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    let mut file = disk.create(&temporary)?;
+    file.write_at(0, bytes)?;
+    file.sync()?;
+    drop(file);
+    disk.rename(&temporary, &dir.join(name))?;
+    disk.sync_dir(dir)
+}
+
 /// Whether an error says that there is no room left, which time may cure.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -114,9 +131,13 @@ impl Disk for FsDisk {
         match fs::DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
-            // The first name of a relative path has an empty parent.
-            Ok(()) if parent.as_os_str().is_empty() => self.sync_dir(Path::new(".")),
-            Ok(()) => self.sync_dir(parent),
+            Ok(()) => {
+                // Again: the umask may have taken bits away.
+                fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+                // The first name of a relative path has an empty parent.
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                self.sync_dir(parent)
+            }
         }
     }
 
@@ -136,7 +157,10 @@ impl Disk for FsDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        Ok(Box::new(options().create(true).truncate(true).open(path)?))
+        let file = options().create(true).truncate(true).open(path)?;
+        // Again: an old file keeps its mode, and the umask may have taken bits away.
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        Ok(Box::new(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

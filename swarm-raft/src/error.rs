@@ -36,6 +36,10 @@ pub enum OpenError {
         /// What was found.
         what: String,
     },
+    /// The data keys are sealed, with another key than the one that was given, if one was. Open
+    /// the store again with the right one: see [`RaftConfig::seal`](crate::RaftConfig::seal).
+    #[error("{path} is sealed with a key that was not given", path = .0.display())]
+    Sealed(PathBuf),
     /// The directory belongs to another member. Open it with that member's id, or use another
     /// directory.
     #[error("the directory belongs to raft member {stored}, not {given}")]
@@ -45,6 +49,15 @@ pub enum OpenError {
         /// The id in the configuration.
         given: u64,
     },
+    /// There is nothing to begin a new group with: the directory was never part of one.
+    #[error("{path} holds no cluster: there is nothing to recover", path = .0.display())]
+    Nothing(PathBuf),
+    /// A backup is only put into a directory without a store. Empty it first, or take another one.
+    #[error("{path} holds a store already: put the backup into an empty directory", path = .0.display())]
+    NotEmpty(PathBuf),
+    /// A raft id is never used twice. Draw another one.
+    #[error("the raft id {0} was used before: a member that begins anew needs another one")]
+    UsedId(u64),
     /// The settings are not usable.
     #[error("the raft settings are not usable: {0}")]
     Settings(String),

@@ -5,7 +5,7 @@
 //! CRC tells damage from an interrupted write, the seal's tag tells forgery.
 //!
 //! ```text
-//! file    magic 8 | number 8 | salt 32 | 0 × 12 | crc32 4
+//! file    magic 8 | number 8 | salt 32 | generation of the data key 4 | 0 × 8 | crc32 4
 //! frame   magic 4 | length 4 | number 8 | crc32 of the sealed bytes 4 | crc32 of these 20 bytes 4
 //!         sealed bytes | end mark 4 | zeros up to a multiple of 8
 //! ```
@@ -20,6 +20,8 @@ use std::ops::Range;
 use crate::seal::{FileKey, FileSalt, TAG_LEN};
 
 pub(crate) const FILE_HEADER: usize = 64;
+/// What a file is refused with whose data key is not there.
+pub(crate) const NO_KEY: &str = "it is sealed with a data key that the file of the keys lacks";
 const FRAME_HEADER: usize = 24;
 const FRAME_MAGIC: [u8; 4] = *b"FRM1";
 /// No byte of it is zero, so that a missing end always shows.
@@ -33,6 +35,7 @@ const MAX_SEALED: usize = 256 << 20;
 pub(crate) enum FileKind {
     Log,
     Snapshot,
+    Backup,
 }
 
 impl FileKind {
@@ -40,6 +43,7 @@ impl FileKind {
         match self {
             Self::Log => b"swrmlog\x01",
             Self::Snapshot => b"swrmsnp\x01",
+            Self::Backup => b"swrmbak\x01",
         }
     }
 }
@@ -49,7 +53,8 @@ pub(crate) fn encode_header(kind: FileKind, number: u64, salt: &FileSalt) -> [u8
     let mut bytes = [0; FILE_HEADER];
     bytes[..8].copy_from_slice(kind.magic());
     bytes[8..16].copy_from_slice(&number.to_le_bytes());
-    bytes[16..48].copy_from_slice(salt);
+    bytes[16..48].copy_from_slice(&salt.random);
+    bytes[48..52].copy_from_slice(&salt.generation.to_le_bytes());
     let crc = crc32fast::hash(&bytes[..60]);
     bytes[60..].copy_from_slice(&crc.to_le_bytes());
     bytes
@@ -74,7 +79,8 @@ pub(crate) fn decode_header(
     if read_u64(header, 8) != number {
         return Err("the file's name and its header disagree");
     }
-    Ok(header[16..48].try_into().expect("32 bytes"))
+    let random = header[16..48].try_into().expect("32 bytes");
+    Ok(FileSalt { generation: read_u32(header, 48), random })
 }
 
 /// Seals `plain` and puts a frame around it.

@@ -35,12 +35,21 @@ pub enum MessageKind {
     Transfer,
     /// The question up to where a follower has to read.
     ReadIndex,
+    /// A batch that a follower has the leader commit.
+    Commit,
 }
 
 impl MessageKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Append, Self::Vote, Self::PreVote, Self::Snapshot, Self::Transfer, Self::ReadIndex];
+    pub const ALL: [Self; 7] = [
+        Self::Append,
+        Self::Vote,
+        Self::PreVote,
+        Self::Snapshot,
+        Self::Transfer,
+        Self::ReadIndex,
+        Self::Commit,
+    ];
 
     /// Its name, for routes and metrics.
     #[must_use]
@@ -52,7 +61,14 @@ impl MessageKind {
             Self::Snapshot => "snapshot",
             Self::Transfer => "transfer",
             Self::ReadIndex => "read_index",
+            Self::Commit => "commit",
         }
+    }
+
+    /// The kind of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
@@ -75,7 +91,9 @@ pub struct Message {
 /// manager, to [`RaftStore::receive`].
 #[async_trait]
 pub trait RaftLink: Send + Sync + 'static {
-    /// Brings a message to a peer and its answer back. The caller sets the time limit.
+    /// Brings a message to a peer and its answer back. The caller sets the time limit: minutes, while
+    /// a peer takes a large snapshot. So a link must notice by itself, within seconds, that its
+    /// connection is dead.
     ///
     /// # Errors
     /// [`LinkError`]; raft tries again.
@@ -89,7 +107,7 @@ pub trait RaftLink: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LinkError {
-    /// The peer cannot be reached. Raft tries again with pauses.
+    /// The peer cannot be reached, and has not got the message. Raft tries again with pauses.
     #[error("manager {raft_id} at {address} cannot be reached: {reason}")]
     Unreachable {
         /// The peer.
@@ -99,7 +117,10 @@ pub enum LinkError {
         /// Why.
         reason: String,
     },
-    /// The peer cannot answer, for example because it stops.
+    /// The message may have arrived, but no answer came.
+    #[error("the manager did not answer: {0}")]
+    Unanswered(String),
+    /// The peer does not answer: it stops, or does not take messages from this manager.
     #[error("the manager cannot answer: {0}")]
     Refused(String),
     /// The bytes are not a message of a version that this one knows.
@@ -183,7 +204,7 @@ impl RaftLink for LocalLink {
         };
         let store = self.links.reach(self.from, peer.raft_id).map_err(unreachable)?;
         let answer = store.receive(message).await;
-        self.links.reach(peer.raft_id, self.from).map_err(unreachable)?;
+        self.links.reach(peer.raft_id, self.from).map_err(LinkError::Unanswered)?;
         answer
     }
 }

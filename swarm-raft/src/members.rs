@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
-use openraft::{BasicNode, ChangeMembers};
+use openraft::{BasicNode, ChangeMembers, Instant as _};
 use openraft_rt::WatchReceiver as _;
 use swarm_core::store::{Leadership, Store as _};
 
@@ -24,6 +24,11 @@ pub struct Member {
     pub peer: Peer,
     /// Whether it votes; one that is being brought up to date does not yet.
     pub voter: bool,
+    /// How long the leader has not heard from it. Known to the leader alone, and absent for itself
+    /// and for those that it has not heard from yet.
+    pub silent_for: Option<Duration>,
+    /// The index of the last entry that it is known to have. Known to the leader alone.
+    pub matched: Option<u64>,
 }
 
 /// What this manager knows of the group. Not linearizable: for people and metrics.
@@ -91,10 +96,19 @@ impl RaftStore {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-        let members = metrics.membership_config.nodes().map(|(id, node)| Member {
+        let member = |(id, node): (&u64, &BasicNode)| Member {
             peer: Peer { raft_id: *id, address: node.addr.clone() },
             voter: voters.contains(id),
-        });
+            silent_for: metrics
+                .heartbeat
+                .as_ref()
+                .and_then(|heard| Some(heard.get(id)?.as_ref()?.elapsed())),
+            matched: metrics
+                .replication
+                .as_ref()
+                .and_then(|logs| Some(logs.get(id)?.as_ref()?.index)),
+        };
+        let members = metrics.membership_config.nodes().map(member);
         RaftStatus {
             term: metrics.current_term,
             leader: metrics.current_leader,
@@ -116,8 +130,45 @@ impl RaftStore {
     pub async fn add_member(&self, peer: &Peer) -> Result<(), MemberError> {
         let node = BasicNode { addr: peer.address.clone() };
         bounded(self.raft.add_learner(peer.raft_id, node, true)).await?;
-        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([peer.raft_id]));
+        self.let_vote(peer.raft_id).await
+    }
+
+    /// Admits a manager that does not vote yet, without waiting until it is up to date: its
+    /// [`Member::matched`] tells how far it is.
+    ///
+    /// # Errors, Cancellation
+    /// As for [`add_member`](Self::add_member).
+    pub async fn add_learner(&self, peer: &Peer) -> Result<(), MemberError> {
+        let node = BasicNode { addr: peer.address.clone() };
+        bounded(self.raft.add_learner(peer.raft_id, node, false)).await
+    }
+
+    /// Lets a member vote that was admitted before.
+    ///
+    /// # Errors, Cancellation
+    /// As for [`add_member`](Self::add_member).
+    pub async fn let_vote(&self, raft_id: u64) -> Result<(), MemberError> {
+        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([raft_id]));
         bounded(self.raft.change_membership(voters, true)).await
+    }
+
+    /// Says where a member listens now. It must be the same member, with its log.
+    ///
+    /// # Errors, Cancellation
+    /// As for [`add_member`](Self::add_member).
+    pub async fn relocate(&self, peer: &Peer) -> Result<(), MemberError> {
+        let node = BasicNode { addr: peer.address.clone() };
+        let moved = ChangeMembers::SetNodes(BTreeMap::from([(peer.raft_id, node)]));
+        bounded(self.raft.change_membership(moved, true)).await
+    }
+
+    /// Says where a member was found that moved, to reach it there until the group agrees on another
+    /// address. Without it a group of which a majority moved at once would have no leader, and could
+    /// agree on nothing. Does nothing for who is not a member.
+    ///
+    /// Whoever is found must have proved who it is: raft's messages go there.
+    pub fn found(&self, peer: &Peer) {
+        self.addresses.found(peer);
     }
 
     /// Removes a manager from the group. One that is not a member is not an error.
@@ -139,22 +190,6 @@ impl RaftStore {
             ChangeMembers::RemoveNodes(ids)
         };
         bounded(self.raft.change_membership(change, false)).await
-    }
-
-    /// Asks another voter to take the lead, and returns once this manager does not lead any more.
-    ///
-    /// # Errors
-    /// [`MemberError::Timeout`] when it still leads after two election timeouts.
-    ///
-    /// # Cancellation
-    /// Safe: the transfer may or may not happen.
-    pub async fn transfer_leadership(&self, to: u64) -> Result<(), MemberError> {
-        let triggered = self.raft.trigger().transfer_leader(to).await;
-        triggered.map_err(|fatal| MemberError::Stopped(fatal.to_string()))?;
-        let mut leadership = self.leadership();
-        let lost = leadership.wait_for(|now| !matches!(now, Leadership::Leader(_)));
-        let lost = tokio::time::timeout(2 * self.config.election, lost).await;
-        lost.map(drop).map_err(|_| MemberError::Timeout)
     }
 }
 

@@ -1,8 +1,10 @@
 //! openraft's network over a [`RaftLink`]: calls out, and what comes in.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use openraft::errors::{
@@ -17,19 +19,55 @@ use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
 use serde::de::DeserializeOwned;
 use swarm_core::store::{Object, Snapshot};
 use tokio::sync::Mutex;
+use tracing::error;
 
+use crate::addresses::Addresses;
 use crate::link::{LinkError, Message, MessageKind, Peer, RaftLink};
 use crate::snapshot::{Head, Image, parts};
+use crate::store::Heard;
 use crate::types::{Raft, SnapshotMeta, Types, Vote};
-use crate::wire::{self, Appended, Ballot, Canvass, Handover, PartHead, PartTaken, Taken};
+use crate::wire::{self, Appended, At, Ballot, Canvass, Handover, PartHead, PartTaken, Taken};
 
-/// How long one part of a snapshot may take; the last one includes its installation.
+/// How long one part of a snapshot may take.
 const PART_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the last part may take, which includes that the peer writes all of it to its disk.
+const LAST_PART_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Makes a client for each peer.
 pub(crate) struct Network {
     pub(crate) raft_id: u64,
     pub(crate) link: Arc<dyn RaftLink>,
+    pub(crate) addresses: Addresses,
+    pub(crate) sending: Sending,
+    pub(crate) confirmed: Confirmed,
+}
+
+/// Up to which entry each member has confirmed to have the log, and in which term of this leader. A
+/// member cannot lose what it confirmed, unless its state is an old copy.
+pub(crate) type Confirmed = Arc<std::sync::Mutex<BTreeMap<u64, (u64, u64)>>>;
+
+/// How many snapshots are on their way to peers; clones share the number.
+#[derive(Clone, Default)]
+pub(crate) struct Sending(Arc<AtomicUsize>);
+
+impl Sending {
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    /// Counts one more until the guard is dropped.
+    fn one(&self) -> SendingOne {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        SendingOne(self.clone())
+    }
+}
+
+struct SendingOne(Sending);
+
+impl Drop for SendingOne {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl RaftNetworkFactory<Types> for Network {
@@ -37,7 +75,10 @@ impl RaftNetworkFactory<Types> for Network {
 
     async fn new_client(&mut self, target: u64, node: &BasicNode) -> Client {
         let peer = Peer { raft_id: target, address: node.addr.clone() };
-        Client { raft_id: self.raft_id, peer, link: self.link.clone() }
+        let (link, addresses) = (self.link.clone(), self.addresses.clone());
+        let sending = self.sending.clone();
+        let confirmed = self.confirmed.clone();
+        Client { raft_id: self.raft_id, peer, link, addresses, sending, confirmed }
     }
 }
 
@@ -46,9 +87,38 @@ pub(crate) struct Client {
     raft_id: u64,
     peer: Peer,
     link: Arc<dyn RaftLink>,
+    addresses: Addresses,
+    sending: Sending,
+    confirmed: Confirmed,
 }
 
 impl Client {
+    /// Notes what the peer confirmed; refuses an answer that contradicts what it confirmed before.
+    fn hold_to(&self, term: u64, sent: Sent, answer: &Appended) -> Result<(), RPCError<Types>> {
+        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before_term, before) = confirmed.entry(self.peer.raft_id).or_default();
+        if *before_term != term {
+            (*before_term, *before) = (term, 0);
+        }
+        let now = match answer {
+            Appended::All => sent.last,
+            Appended::UpTo(at) => at.map_or(0, At::index),
+            Appended::Conflict if sent.previous > 0 && sent.previous <= *before => {
+                let Peer { raft_id, address } = &self.peer;
+                let text = format!(
+                    "manager {raft_id} at {address} has lost entries that it had confirmed: its state \
+                     directory is an old copy. Remove it from the cluster, empty the directory and let \
+                     it join again"
+                );
+                error!("{text}");
+                return Err(RPCError::Unreachable(Unreachable::from_string(text)));
+            }
+            Appended::Conflict | Appended::HigherVote(_) => 0,
+        };
+        *before = now.max(*before);
+        Ok(())
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         kind: MessageKind,
@@ -57,7 +127,8 @@ impl Client {
         timeout: Duration,
     ) -> Result<T, RPCError<Types>> {
         let message = Message { kind, body: body.into() };
-        let call = self.link.call(&self.peer, message);
+        let peer = self.addresses.present(&self.peer);
+        let call = self.link.call(&peer, message);
         let Ok(answer) = tokio::time::timeout(timeout, call).await else {
             let (id, target) = (self.raft_id, self.peer.raft_id);
             return Err(Timeout { action, id, target, timeout }.into());
@@ -84,7 +155,8 @@ impl Client {
                 PartHead { vote: vote.into(), head: head.clone(), part: number as u64, last };
             let body = wire::encode_part(&part, &objects);
             let (kind, action) = (MessageKind::Snapshot, RPCTypes::InstallSnapshot);
-            let taken: PartTaken = self.call(kind, action, body, PART_TIMEOUT).await?;
+            let timeout = if last { LAST_PART_TIMEOUT } else { PART_TIMEOUT };
+            let taken: PartTaken = self.call(kind, action, body, timeout).await?;
             if let Some(vote) = taken.done {
                 return Ok(SnapshotResponse::new(vote.into()));
             }
@@ -106,6 +178,7 @@ impl RaftNetworkV2<Types> for Client {
         let (kind, action) = (MessageKind::Append, RPCTypes::AppendEntries);
         let body = wire::encode_append(&rpc);
         let appended: Appended = self.call(kind, action, body, option.soft_ttl()).await?;
+        self.hold_to(rpc.vote.leader_id.term, Sent::of(&rpc), &appended)?;
         Ok(appended.into())
     }
 
@@ -139,6 +212,7 @@ impl RaftNetworkV2<Types> for Client {
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
         let image = Image { meta: snapshot.meta, state: snapshot.snapshot };
+        let _sending = self.sending.one();
         tokio::select! {
             closed = cancel => Err(closed.into()),
             sent = self.send_snapshot(vote, image) => Ok(sent?),
@@ -157,9 +231,24 @@ impl RaftNetworkV2<Types> for Client {
     }
 }
 
+/// The indexes of a message with entries.
+#[derive(Clone, Copy)]
+struct Sent {
+    previous: u64,
+    last: u64,
+}
+
+impl Sent {
+    fn of(rpc: &AppendEntriesRequest<Types>) -> Self {
+        let previous = rpc.prev_log_id.map_or(0, |id| id.index);
+        Self { previous, last: rpc.entries.last().map_or(previous, |entry| entry.log_id.index) }
+    }
+}
+
 /// Answers what peers send.
 pub(crate) struct Receiver {
     pub(crate) raft: Raft,
+    pub(crate) heard: Heard,
     /// A snapshot of which parts have come.
     pub(crate) incoming: Mutex<Option<Incoming>>,
 }
@@ -178,6 +267,7 @@ impl Receiver {
             MessageKind::Append => {
                 let rpc = wire::decode_append(body).map_err(malformed)?;
                 let response = self.raft.append_entries(rpc).await.map_err(refused)?;
+                self.hear(matches!(response, AppendEntriesResponse::HigherVote(_)));
                 wire::encode(&Appended::from(response))
             }
             MessageKind::Vote => {
@@ -196,12 +286,19 @@ impl Receiver {
                 let taken = self.raft.handle_transfer_leader(rpc.into()).await.map_err(refused)?;
                 wire::encode(&Taken::from(taken))
             }
-            MessageKind::ReadIndex => {
-                let index = read_index(&self.raft).await;
-                wire::encode(&wire::ReadIndex { index })
+            // What followers ask of the store, and not of raft: see `forward`.
+            MessageKind::ReadIndex | MessageKind::Commit => {
+                return Err(LinkError::Malformed("it is no message of raft".to_owned()));
             }
         };
         Ok(answer.into())
+    }
+
+    /// Notes that the leader was heard, unless it is one no more.
+    fn hear(&self, deposed: bool) {
+        if !deposed {
+            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
     }
 
     async fn take_part(&self, body: &[u8]) -> Result<PartTaken, LinkError> {
@@ -214,12 +311,15 @@ impl Receiver {
             _ => return Err(LinkError::Refused("a part of the snapshot is missing".to_owned())),
         };
         so_far.extend(objects);
+        self.hear(false);
         if !head.last {
             *incoming = Some(Incoming { head, objects: so_far });
             return Ok(PartTaken { done: None });
         }
         let vote = head.vote.into();
-        let image = head.head.image(so_far).map_err(LinkError::Malformed)?;
+        // Some seconds of work for a large state, which must not keep heartbeats waiting.
+        let image = tokio::task::spawn_blocking(move || head.head.image(so_far));
+        let image = image.await.map_err(refused)?.map_err(LinkError::Malformed)?;
         let meta: SnapshotMeta = image.meta;
         let snapshot = openraft::Snapshot { meta, snapshot: image.state };
         let response = self.raft.install_full_snapshot(vote, snapshot).await.map_err(refused)?;
@@ -232,13 +332,7 @@ fn follows(before: &PartHead, part: &PartHead) -> bool {
     before.vote == part.vote && before.head == part.head && before.part + 1 == part.part
 }
 
-/// The index up to which a linearizable read has to see, if this manager leads.
-pub(crate) async fn read_index(raft: &Raft) -> Option<u64> {
-    let read = raft.get_read_log_id(openraft::ReadPolicy::ReadIndex).await;
-    read.ok().map(|(id, _)| id.log_id().index)
-}
-
-fn malformed(error: impl std::fmt::Display) -> LinkError {
+pub(crate) fn malformed(error: impl std::fmt::Display) -> LinkError {
     LinkError::Malformed(error.to_string())
 }
 

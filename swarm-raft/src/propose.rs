@@ -20,6 +20,18 @@ const UNDER_WAY: usize = 2;
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 const RETRIES: usize = 50;
 
+/// A batch's JSON.
+///
+/// # Errors
+/// [`CommitError::TooLarge`].
+pub(crate) fn encode(batch: &Batch) -> Result<Vec<u8>, CommitError> {
+    let encoded = serde_json::to_vec(batch).expect("the model has a JSON form");
+    match encoded.len() {
+        bytes if bytes > ENTRY_BYTES => Err(CommitError::TooLarge { bytes, limit: ENTRY_BYTES }),
+        _ => Ok(encoded),
+    }
+}
+
 /// A batch that waits, with its JSON.
 pub(crate) struct Pending {
     pub(crate) batch: Batch,

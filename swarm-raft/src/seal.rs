@@ -1,86 +1,95 @@
 //! Decides how bytes are sealed on disk: AES-256-GCM, one key for each file.
 //!
-//! A manager has one data key, 32 random bytes in a file `key` that only its owner can read. Every
-//! log segment and snapshot draws 32 random bytes of salt when it is created; HKDF-SHA256 of data
-//! key and salt is the file's own key. The nonce is the number of the frame in its file, which is
-//! never used twice: a file is only ever written by the process that created it, and a frame that
-//! failed keeps its number. So no nonce repeats under a key, whatever crashes.
+//! Every log segment and snapshot draws 32 random bytes of salt when it is created; HKDF-SHA256 of
+//! one of the manager's [data keys](crate::keys) and the salt is the file's own key. The nonce is
+//! the number of the frame in its file, which is never used twice: a file is only ever written by
+//! the process that created it, and a frame that failed keeps its number. So no nonce repeats under
+//! a key, whatever crashes. Other keys are sealed in the same way, each time with a new salt.
 
-use std::io;
-use std::path::Path;
+use std::fmt;
+use std::sync::Arc;
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
-use crate::disk::Disk;
-use crate::error::OpenError;
-
-const KEY_FILE: &str = "key";
-const KEY_TMP: &str = "key.tmp";
-const KEY_MAGIC: &[u8; 8] = b"swarmkey";
 const KEY_LEN: usize = 32;
+const FILE_PURPOSE: &str = "swarm-raft file";
 
 /// The bytes that sealing adds.
 pub(crate) const TAG_LEN: usize = 16;
-/// Random bytes that make each file's key its own.
-pub(crate) type FileSalt = [u8; 32];
 
-/// The key of one manager, from which every file's key is derived.
-#[derive(Clone)]
-pub(crate) struct DataKey(std::sync::Arc<Zeroizing<[u8; KEY_LEN]>>);
+/// 32 random bytes that seal others. Erased when the last holder drops them, never shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SealKey(Arc<Zeroizing<[u8; KEY_LEN]>>);
 
-impl DataKey {
-    /// Reads the key of the directory, or makes one where `fresh` says that nothing was sealed
-    /// with an earlier one.
-    pub(crate) fn load(disk: &dyn Disk, dir: &Path, fresh: bool) -> Result<Self, OpenError> {
-        let path = dir.join(KEY_FILE);
-        match disk.read(&path) {
-            Ok(bytes) => Self::decode(&Zeroizing::new(bytes), &path),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && fresh => {
-                Self::create(disk, dir)
-            }
-            Err(source) => Err(OpenError::Io { what: "read the key", path, source }),
-        }
+impl SealKey {
+    /// A new one.
+    ///
+    /// # Panics
+    /// When the operating system has no random bytes: nothing can be sealed then.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Arc::new(Zeroizing::new(random())))
     }
 
-    fn decode(bytes: &[u8], path: &Path) -> Result<Self, OpenError> {
-        let damaged = || OpenError::corrupt(path, 0, "this is not a manager's key");
-        let (body, crc) = bytes.split_last_chunk::<4>().ok_or_else(damaged)?;
-        if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
-            return Err(damaged());
-        }
-        let key = body.strip_prefix(KEY_MAGIC).and_then(|key| key.try_into().ok());
-        Ok(Self(std::sync::Arc::new(Zeroizing::new(key.ok_or_else(damaged)?))))
+    /// The key of these bytes; `None` unless there are 32.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        Some(Self(Arc::new(Zeroizing::new(bytes.try_into().ok()?))))
     }
 
-    fn create(disk: &dyn Disk, dir: &Path) -> Result<Self, OpenError> {
-        let (path, tmp) = (dir.join(KEY_FILE), dir.join(KEY_TMP));
-        let key = Zeroizing::new(random());
-        let mut bytes = Zeroizing::new(Vec::with_capacity(64));
-        bytes.extend_from_slice(KEY_MAGIC);
-        bytes.extend_from_slice(&*key);
-        let crc = crc32fast::hash(&bytes);
-        bytes.extend_from_slice(&crc.to_le_bytes());
-        let write = || -> io::Result<()> {
-            let mut file = disk.create(&tmp)?;
-            file.write_at(0, &bytes)?;
-            file.sync()?;
-            disk.rename(&tmp, &path)?;
-            disk.sync_dir(dir)
-        };
-        write().map_err(OpenError::io("write the key", &path))?;
-        Ok(Self(std::sync::Arc::new(key)))
+    /// The bytes. The name is long so that a reader of the calling code sees the exposure.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &**self.0
+    }
+
+    /// Seals bytes for one purpose: what was sealed for another does not open. 48 bytes longer.
+    #[must_use]
+    pub fn seal(&self, purpose: &str, plain: &[u8]) -> Vec<u8> {
+        let salt = random();
+        let mut sealed = Vec::with_capacity(salt.len() + plain.len() + TAG_LEN);
+        sealed.extend_from_slice(&salt);
+        sealed.extend_from_slice(plain);
+        self.derive(purpose, &salt).seal(0, &mut sealed, salt.len());
+        sealed
+    }
+
+    /// Opens what [`seal`](Self::seal) made; `None` when another key or purpose did, or when it is
+    /// damaged.
+    #[must_use]
+    pub fn open(&self, purpose: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (salt, sealed) = sealed.split_first_chunk::<KEY_LEN>()?;
+        self.derive(purpose, salt).open(0, sealed)
     }
 
     /// The key of the file with this salt.
-    pub(crate) fn file_key(&self, salt: &FileSalt) -> FileKey {
+    pub(crate) fn file_key(&self, salt: &[u8; 32]) -> FileKey {
+        self.derive(FILE_PURPOSE, salt)
+    }
+
+    fn derive(&self, purpose: &str, salt: &[u8; 32]) -> FileKey {
         let prk: Prk = Salt::new(HKDF_SHA256, salt).extract(&**self.0);
-        let okm = prk.expand(&[b"swarm-raft file"], &AES_256_GCM);
-        let okm = okm.expect("one key is within what HKDF gives");
+        let info = [purpose.as_bytes()];
+        let okm = prk.expand(&info, &AES_256_GCM).expect("one key is within what HKDF gives");
         FileKey(LessSafeKey::new(UnboundKey::from(okm)))
     }
+}
+
+impl fmt::Debug for SealKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SealKey(..)")
+    }
+}
+
+/// What a file's key is made of: one of the manager's data keys, and random bytes of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileSalt {
+    /// Which data key.
+    pub(crate) generation: u32,
+    pub(crate) random: [u8; 32],
 }
 
 /// Random bytes from the operating system.
@@ -118,4 +127,28 @@ fn nonce(number: u64) -> Nonce {
     let mut bytes = [0; 12];
     bytes[4..].copy_from_slice(&number.to_be_bytes());
     Nonce::assume_unique_for_key(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sealed_opens_with_the_same_key_for_the_same_purpose_alone() {
+        let key = SealKey::generate();
+        let mut sealed = key.seal("one", b"plain");
+        assert_eq!(key.open("one", &sealed).unwrap().as_slice(), b"plain");
+        assert_ne!(sealed, key.seal("one", b"plain"), "each time with a new salt");
+        assert!(key.open("two", &sealed).is_none());
+        assert!(SealKey::generate().open("one", &sealed).is_none());
+        for at in 0..sealed.len() {
+            sealed[at] ^= 1;
+            assert!(key.open("one", &sealed).is_none(), "byte {at} was changed");
+            sealed[at] ^= 1;
+        }
+        assert!(key.open("one", &sealed[..40]).is_none() && key.open("one", &[]).is_none());
+        assert_eq!(SealKey::from_bytes(key.expose()), Some(key.clone()));
+        assert_eq!(SealKey::from_bytes(b"short"), None);
+        assert_eq!(format!("{key:?}"), "SealKey(..)");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,8 +18,9 @@ use tracing::{info, warn};
 use crate::disk::{Disk, is_full};
 use crate::error::OpenError;
 use crate::frame::{self, FileKind, Tail};
+use crate::keys::DataKeys;
 use crate::record::Members;
-use crate::seal::{DataKey, random};
+use crate::seal::FileKey;
 use crate::types::{LogId, SnapshotMeta, StoredMembership, term};
 
 const PREFIX: &str = "snapshot-";
@@ -94,30 +95,38 @@ pub(crate) fn parts(state: &Snapshot) -> impl Iterator<Item = Vec<u8>> + '_ {
 pub(crate) struct Snapshots {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    key: DataKey,
+    keys: DataKeys,
     /// The one that is on disk. Shares its objects with the present state.
     current: Mutex<Option<Image>>,
     /// How large it is.
     bytes: AtomicU64,
+    /// The generation of the data key that seals it.
+    generation: AtomicU32,
     /// Held while one is written; says whether the store is closed.
     closed: Mutex<bool>,
 }
 
 impl Snapshots {
     /// Reads the newest snapshot and removes every other. Blocks.
-    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, key: DataKey) -> Result<Self, OpenError> {
+    pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path, keys: DataKeys) -> Result<Self, OpenError> {
         let names = disk.list(dir).map_err(OpenError::io("list", dir))?;
         let newest = names.iter().filter(|name| is_snapshot(name)).max().cloned();
-        let (mut current, mut bytes) = (None, 0);
+        let (mut current, mut bytes, mut generation) = (None, 0, 0);
         if let Some(name) = &newest {
             let path = dir.join(name);
             let content = disk.read(&path).map_err(OpenError::io("read", &path))?;
             bytes = content.len() as u64;
-            current = Some(read(&path, &content, &key)?);
+            let index = name.strip_prefix(PREFIX).and_then(|index| index.parse().ok()).unwrap_or(0);
+            let salt = frame::decode_header(FileKind::Snapshot, index, &content)
+                .map_err(|what| OpenError::corrupt(&path, 0, what))?;
+            let key = keys.file_key(&salt);
+            let key = key.ok_or_else(|| OpenError::corrupt(&path, 0, frame::NO_KEY))?;
+            (current, generation) = (Some(read(&path, &content, &key)?), salt.generation);
         }
         let (current, closed) = (Mutex::new(current), Mutex::new(false));
-        let (dir, bytes) = (dir.to_owned(), AtomicU64::new(bytes));
-        let snapshots = Self { disk, dir, key, current, bytes, closed };
+        let (bytes, generation) = (AtomicU64::new(bytes), AtomicU32::new(generation));
+        let snapshots =
+            Self { disk, dir: dir.to_owned(), keys, current, bytes, generation, closed };
         snapshots.remove_others(newest.as_deref());
         Ok(snapshots)
     }
@@ -130,6 +139,11 @@ impl Snapshots {
     /// How large the snapshot on disk is, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The generation of the data key that seals the snapshot on disk, if there is one.
+    pub(crate) fn generation(&self) -> Option<u32> {
+        self.current().map(|_| self.generation.load(Ordering::Relaxed))
     }
 
     /// Writes a snapshot; durable on return. Waits for room on a full disk: the log still has
@@ -154,14 +168,16 @@ impl Snapshots {
         let _ = tokio::task::spawn_blocking(close).await;
     }
 
-    fn save_now(&self, image: Image) -> io::Result<()> {
+    pub(crate) fn save_now(&self, image: Image) -> io::Result<()> {
         let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
         if *closed {
             return Err(io::Error::other("the store is closed"));
         }
         let index = image.meta.last_log_id.map_or(0, |id| id.index);
         let (tmp, name) = (self.dir.join(TMP), file_name(index));
-        let written = self.write(&tmp, index, &image);
+        let (salt, key) = self.keys.new_file();
+        let header = frame::encode_header(FileKind::Snapshot, index, &salt);
+        let written = write(&*self.disk, &tmp, &header, &key, &image);
         if written.is_err() {
             // A full disk needs the room, and nothing else uses the name.
             let _ = self.disk.remove(&tmp);
@@ -171,27 +187,10 @@ impl Snapshots {
         self.disk.sync_dir(&self.dir)?;
         info!(index, bytes, objects = image.state.objects().count(), "wrote a snapshot");
         self.bytes.store(bytes, Ordering::Relaxed);
+        self.generation.store(salt.generation, Ordering::Relaxed);
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(image);
         self.remove_others(Some(&name));
         Ok(())
-    }
-
-    fn write(&self, path: &Path, index: u64, image: &Image) -> io::Result<u64> {
-        let salt = random();
-        let key = self.key.file_key(&salt);
-        let mut file = self.disk.create(path)?;
-        file.write_at(0, &frame::encode_header(FileKind::Snapshot, index, &salt))?;
-        let mut end = frame::FILE_HEADER as u64;
-        let head = serde_json::to_vec(&Head::of(image))?;
-        let count = serde_json::to_vec(&image.state.objects().count())?;
-        let frames = std::iter::once(head).chain(parts(&image.state)).chain([count]);
-        for (number, plain) in frames.enumerate() {
-            let bytes = frame::encode_frame(&key, number as u64, &plain);
-            file.write_at(end, &bytes)?;
-            end += bytes.len() as u64;
-        }
-        file.sync()?;
-        Ok(end)
     }
 
     /// A failure costs space only, and the next snapshot tries again.
@@ -216,33 +215,57 @@ pub(crate) fn is_snapshot(name: &str) -> bool {
     name.strip_prefix(PREFIX).is_some_and(|index| index.parse::<u64>().is_ok())
 }
 
-fn read(path: &Path, bytes: &[u8], key: &DataKey) -> Result<Image, OpenError> {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let index = name.strip_prefix(PREFIX).and_then(|index| index.parse().ok()).unwrap_or(0);
+/// Writes an image to a new file behind this header; durable on return. Returns its size.
+pub(crate) fn write(
+    disk: &dyn Disk,
+    path: &Path,
+    header: &[u8],
+    key: &FileKey,
+    image: &Image,
+) -> io::Result<u64> {
+    let mut file = disk.create(path)?;
+    let mut end = 0;
+    for bytes in frames(header, key, image) {
+        file.write_at(end, &bytes)?;
+        end += bytes.len() as u64;
+    }
+    file.sync()?;
+    Ok(end)
+}
+
+/// The bytes of a file with this header, one frame after the other.
+pub(crate) fn frames(header: &[u8], key: &FileKey, image: &Image) -> impl Iterator<Item = Vec<u8>> {
+    let json = "the model has a JSON form";
+    let head = serde_json::to_vec(&Head::of(image)).expect(json);
+    let count = serde_json::to_vec(&image.state.objects().count()).expect(json);
+    let plain = std::iter::once(head).chain(parts(&image.state)).chain([count]);
+    let sealed = plain.enumerate().map(|(at, plain)| frame::encode_frame(key, at as u64, &plain));
+    std::iter::once(header.to_vec()).chain(sealed)
+}
+
+/// Reads an image from a whole file whose header has been read.
+pub(crate) fn read(path: &Path, bytes: &[u8], key: &FileKey) -> Result<Image, OpenError> {
     let corrupt = |offset, what: String| OpenError::corrupt(path, offset, what);
-    let salt = frame::decode_header(FileKind::Snapshot, index, bytes)
-        .map_err(|what| corrupt(0, what.to_owned()))?;
-    let key = key.file_key(&salt);
     let scan = frame::scan(bytes);
     if let Tail::Rotten(what) = scan.tail {
         return Err(corrupt(scan.end, what.to_owned()));
     }
-    let mut plain = Vec::new();
-    for frame in &scan.frames {
-        let opened = key.open(frame.number, &bytes[frame.sealed.clone()]);
-        let what = || "its seal was not made with this manager's key".to_owned();
-        plain.push(opened.ok_or_else(|| corrupt(frame.sealed.start, what()))?);
-    }
-    let bad = |error: serde_json::Error| corrupt(0, format!("it cannot be read: {error}"));
-    let [head, parts @ .., count] = plain.as_slice() else {
+    let [head, parts @ .., count] = scan.frames.as_slice() else {
         return Err(corrupt(scan.end, "its end is missing".to_owned()));
     };
-    let head: Head = serde_json::from_slice(head).map_err(bad)?;
+    // One frame in the clear at a time.
+    let open = |frame: &frame::Frame| {
+        let what = "its seal was not made with this key".to_owned();
+        let opened = key.open(frame.number, &bytes[frame.sealed.clone()]);
+        opened.ok_or_else(|| corrupt(frame.sealed.start, what))
+    };
+    let bad = |error: serde_json::Error| corrupt(0, format!("it cannot be read: {error}"));
+    let head: Head = serde_json::from_slice(&open(head)?).map_err(bad)?;
     let mut objects = Vec::new();
     for part in parts {
-        objects.extend(serde_json::from_slice::<Vec<Object>>(part).map_err(bad)?);
+        objects.extend(serde_json::from_slice::<Vec<Object>>(&open(part)?).map_err(bad)?);
     }
-    if serde_json::from_slice::<usize>(count).ok() != Some(objects.len()) {
+    if serde_json::from_slice::<usize>(&open(count)?).ok() != Some(objects.len()) {
         return Err(corrupt(scan.end, "its end is missing".to_owned()));
     }
     head.image(objects).map_err(|what| corrupt(0, what))

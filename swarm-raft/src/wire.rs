@@ -19,6 +19,12 @@ pub(crate) struct At {
     index: u64,
 }
 
+impl At {
+    pub(crate) fn index(self) -> u64 {
+        self.index
+    }
+}
+
 impl From<LogId> for At {
     fn from(id: LogId) -> Self {
         Self { term: types::term(&id), index: id.index }

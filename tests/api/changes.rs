@@ -123,6 +123,15 @@ async fn a_removed_node_is_shut_out_and_its_tasks_given_up_at_once() {
     let life = std::time::Duration::from_secs((90 + 7) * 24 * 3600);
     assert_eq!(blacklist[0].node_id, node.id);
     assert!(blacklist[0].until >= view.cluster().unwrap().created_at + life);
+
+    // The certificate counts, and not what new ones would get.
+    let expires = Timestamp::from_secs(9_000_000_000);
+    node.id = ids.next();
+    node.certificate_expires = Some(expires);
+    api.node.commit(vec![Change::create(node.clone())]).await;
+    assert_eq!(api.call("DELETE", &format!("/nodes/{}?force=1", node.id), "").await.status, 200);
+    let week = std::time::Duration::from_secs(7 * 24 * 3600);
+    assert_eq!(api.node.view().cluster().unwrap().blacklist[1].until, expires + week);
 }
 
 #[tokio::test]
@@ -176,6 +185,7 @@ async fn with_a_vault_the_store_holds_names_only() {
         logs: inner.logs.clone(),
         clock: inner.clock.clone(),
         ids: Mutex::new(swarm::core::id::IdSource::seeded(5)),
+        external: None,
         changes_roles: false,
         planners: Vec::new(),
     };

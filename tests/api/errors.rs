@@ -219,9 +219,32 @@ async fn a_node_that_does_not_manage_says_so() {
                 ("GET", "/swarm", "", 503, text),
                 ("POST", "/services/create", &service("x", ""), 503, text),
                 ("POST", "/networks/create", r#"{"Name":"x","Driver":"overlay"}"#, 500, text),
+                ("GET", "/tasks", "", 503, text),
+                ("GET", "/secrets", "", 503, text),
+                ("GET", "/configs", "", 503, text),
+                ("GET", "/swarm/unlockkey", "", 503, text),
+                ("POST", "/swarm/update?version=1", "{}", 503, text),
             ],
         )
         .await;
+        let again = "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.";
+        let force = "Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this message.";
+        let more: &[_] = match state {
+            LocalState::Locked => &[
+                ("POST", "/swarm/init", "{}", 503, again),
+                ("POST", "/swarm/join", "{}", 503, again),
+                ("POST", "/swarm/leave", "", 503, force),
+            ],
+            LocalState::Active => &[("POST", "/swarm/unlock", r#"{"UnlockKey":"x"}"#, 503, worker)],
+            _ => &[(
+                "POST",
+                "/swarm/unlock",
+                r#"{"UnlockKey":"x"}"#,
+                503,
+                "This node is not part of a swarm",
+            )],
+        };
+        refused(&api, more).await;
         assert_eq!(api.call("GET", "/_ping", "").await.headers["swarm"], ping);
         assert_eq!(api.get("/info").await["Swarm"]["LocalNodeState"], state.as_str());
         assert_eq!(api.get("/networks").await, Value::Array(Vec::new()));

@@ -20,7 +20,7 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// One answer of the API.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Answer {
     pub status: u16,
     pub body: String,
@@ -107,6 +107,8 @@ pub struct Host {
     pub address: String,
     pub env: Vec<(&'static str, String)>,
     pub binary: PathBuf,
+    /// The network namespace that it runs in, if not the test's own.
+    pub namespace: Option<String>,
     child: Option<Child>,
 }
 
@@ -121,6 +123,7 @@ impl Host {
             address: own_address(),
             env: Vec::new(),
             binary: example(binary),
+            namespace: None,
             child: None,
         }
     }
@@ -130,7 +133,10 @@ impl Host {
         self.launch(more);
         until(&format!("{} is in the swarm", self.name), || {
             let swarm = &self.try_get("/info")?["Swarm"];
-            let leads = || self.try_get("/services").map(|_| ());
+            let leads = || {
+                let answered = self.try_get("/services").map(drop);
+                answered.map_err(|why| format!("{why}; log: {}", self.tail()))
+            };
             match (swarm["LocalNodeState"].as_str(), swarm["ControlAvailable"].as_bool()) {
                 (Some("active"), Some(false)) => Ok(()),
                 (Some("active"), _) => leads(),
@@ -144,7 +150,8 @@ impl Host {
         assert!(self.child.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
         let port = format!("{}:2377", self.address);
-        let child = Command::new(&self.binary)
+        let child = self
+            .command()
             .args(["--hostname", self.name, "--executor", "process", "--state-dir"])
             .arg(&self.state)
             .args(["--listen", &port, "--advertise", &self.address])
@@ -159,7 +166,15 @@ impl Host {
         self.child = Some(child);
     }
 
-    fn pid(&self) -> Pid {
+    fn command(&self) -> Command {
+        let Some(name) = &self.namespace else { return Command::new(&self.binary) };
+        // It becomes the node's process, and enters nothing but the network.
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{name}")).arg(&self.binary);
+        command
+    }
+
+    pub fn pid(&self) -> Pid {
         Pid::from_child(self.child.as_ref().expect("it runs"))
     }
 
@@ -267,6 +282,33 @@ impl Host {
         let text = fs::read_to_string(self.state.join("swarm.json")).ok()?;
         Some(serde_json::from_str::<Value>(&text).ok()?["node"].as_str()?.to_owned())
     }
+}
+
+/// Starts hosts as the managers of one swarm; the first begins it.
+pub fn start_managers(mut hosts: Vec<Host>) -> Vec<Host> {
+    let (first, others) = hosts.split_first_mut().expect("one at least");
+    first.start(&["--init"]);
+    let token = first.get("/swarm")["JoinTokens"]["Manager"].as_str().unwrap().to_owned();
+    let remote = format!("{}:2377", first.address);
+    for host in others {
+        host.start(&["--join", &remote, "--token", &token]);
+    }
+    hosts
+}
+
+/// The leader among the managers, once every one of them is reachable.
+pub fn leader(managers: &[Host]) -> usize {
+    until("a leader, and every manager reachable", || {
+        let nodes = managers[0].try_get("/nodes")?;
+        let nodes = nodes.as_array().cloned().unwrap_or_default();
+        let status = |node: &Value| node["ManagerStatus"].clone();
+        let reachable = nodes.iter().filter(|node| status(node)["Reachability"] == "reachable");
+        let leads = nodes.iter().find(|node| status(node)["Leader"] == true);
+        let name = leads.map(|node| &node["Description"]["Hostname"]);
+        let all_are_there = reachable.count() == managers.len();
+        let leader = managers.iter().position(|host| name.is_some_and(|name| *name == host.name));
+        leader.filter(|_| all_are_there).ok_or_else(|| format!("{} nodes", nodes.len()))
+    })
 }
 
 impl Drop for Host {

@@ -49,6 +49,7 @@ impl FakeNode {
             logs: Arc::new(FakeLogs(store.clone())),
             clock: Arc::new(SystemClock),
             ids: Mutex::new(IdSource::seeded(1)),
+            external: None,
             changes_roles: false,
             planners: planners(),
         };
@@ -83,6 +84,7 @@ impl FakeNode {
     async fn found(&self, request: InitRequest) -> NodeId {
         let mut ids = IdSource::seeded(2);
         let id: NodeId = ids.next();
+        let locks = request.auto_lock_managers || request.spec.encryption_config.auto_lock_managers;
         let cluster = NewCluster {
             id: ids.next(),
             spec: request.spec,
@@ -100,6 +102,7 @@ impl FakeNode {
                 manager: format!("SWMTKN-1-{}-{}", "1".repeat(50), "3".repeat(25)),
                 ..Default::default()
             },
+            unlock_key: locks.then(|| swarm::identity::UnlockKey::generate().stored()),
             node: id,
             raft_id: 1,
             advertise: "10.0.0.9:2377".into(),

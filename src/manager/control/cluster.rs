@@ -1,13 +1,14 @@
 //! What clients do with the cluster itself (SwarmKit: `controlapi/cluster.go`; moby:
 //! `convert.MergeSwarmSpecToGRPC`).
 
-use swarm_core::model::{CaConfig, Cluster, ClusterSpec, Version, validate};
+use swarm_core::model::{CaConfig, Cluster, ClusterSpec, RootCa, SecretBytes, Version, validate};
 use swarm_core::store::Change;
+use zeroize::Zeroizing;
 
 use super::find::Find as _;
-use super::{Control, check_version, unimplemented};
+use super::{Control, ca, check_version, out_of_sequence};
 use crate::error::{ApiError, Code};
-use crate::identity::JoinToken;
+use crate::identity::{JoinToken, UnlockKey};
 
 /// Which of the cluster's keys to replace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,13 +33,29 @@ impl Control {
         spec: ClusterSpec,
         rotate: Rotate,
     ) -> Result<(), ApiError> {
+        self.up_to_date().await?;
+        let before = self.view()?.the_cluster()?;
+        let root_ca = self.root_after(&before, version, &spec).await?;
         self.transact(|view| {
             let mut cluster = Cluster::clone(&*view.the_cluster()?);
             let merged = merge(&cluster.spec, &spec);
             validate::cluster(&merged)?;
             check_version(cluster.version, version)?;
-            supported(&cluster.spec, &merged)?;
+            if root_ca != before.root_ca {
+                // What services outside were asked for was meant for the root as it was then.
+                if cluster.root_ca != before.root_ca {
+                    return Err(out_of_sequence());
+                }
+                cluster.root_rotation_in_progress = root_ca.rotation.is_some();
+                cluster.tls_info = ca::tls_info(&root_ca)?;
+                cluster.root_ca = root_ca.clone();
+            }
             cluster.spec = merged;
+            // They are in the root now. As settings they would come back with the next change,
+            // without the key, which is never shown.
+            cluster.spec.ca_config.signing_ca_cert.clear();
+            cluster.spec.ca_config.signing_ca_key.clear();
+            cluster.unlock_key = unlock_key(&cluster, rotate.unlock_key);
             if rotate.worker_token {
                 cluster.join_tokens.worker = rotated(&cluster.join_tokens.worker)?;
             }
@@ -50,16 +67,46 @@ impl Control {
         .await
     }
 
+    /// The root that the cluster has with these settings.
+    async fn root_after(
+        &self,
+        cluster: &Cluster,
+        version: Version,
+        spec: &ClusterSpec,
+    ) -> Result<RootCa, ApiError> {
+        let merged = merge(&cluster.spec, spec);
+        validate::cluster(&merged)?;
+        check_version(cluster.version, version)?;
+        let config = &merged.ca_config;
+        let node_cert_expiry = config.node_cert_expiry;
+        if *config == (CaConfig { node_cert_expiry, ..cluster.spec.ca_config.clone() }) {
+            // Other settings change, whether or not a service outside can be reached.
+            return Ok(cluster.root_ca.clone());
+        }
+        ca::check_services(&config.external_cas)?;
+        let (external, now) = (self.external.as_ref(), self.clock.now());
+        ca::RootChange { cluster, config, external, now }.decide().await
+    }
+
     /// The key that unlocks this cluster's managers; empty while they are not locked.
     ///
     /// # Errors
     /// That there is no leader.
-    pub fn unlock_key(&self) -> Result<String, ApiError> {
+    pub fn unlock_key(&self) -> Result<Zeroizing<String>, ApiError> {
         let cluster = self.view()?.the_cluster()?;
-        let key =
-            cluster.unlock_key.as_ref().map(|key| String::from_utf8_lossy(key.expose()).into());
+        let key = cluster.unlock_key.as_ref().map(|key| UnlockKey::of(key).expose());
         Ok(key.unwrap_or_default())
     }
+}
+
+/// The key for the cluster's present settings: none without autolock, else the one that there is,
+/// or a new one where there is none or it is to be replaced.
+fn unlock_key(cluster: &Cluster, rotate: bool) -> Option<SecretBytes> {
+    if !cluster.spec.encryption_config.auto_lock_managers {
+        return None;
+    }
+    let old = cluster.unlock_key.clone().filter(|_| !rotate);
+    old.or_else(|| Some(UnlockKey::generate().stored()))
 }
 
 /// A token that pins the same authority, with a new secret.
@@ -100,21 +147,4 @@ fn merge(old: &ClusterSpec, given: &ClusterSpec) -> ClusterSpec {
         ..given.ca_config.clone()
     };
     merged
-}
-
-/// Refuses what would be stored without effect.
-fn supported(old: &ClusterSpec, new: &ClusterSpec) -> Result<(), ApiError> {
-    let rotates = new.ca_config.force_rotate != old.ca_config.force_rotate
-        || !new.ca_config.signing_ca_cert.is_empty()
-        || !new.ca_config.signing_ca_key.is_empty();
-    if rotates {
-        return Err(unimplemented("rotating the root certificate is not supported yet"));
-    }
-    if !new.ca_config.external_cas.is_empty() {
-        return Err(unimplemented("external certificate authorities are not supported yet"));
-    }
-    if new.encryption_config.auto_lock_managers && !old.encryption_config.auto_lock_managers {
-        return Err(unimplemented("autolock is not supported yet"));
-    }
-    Ok(())
 }

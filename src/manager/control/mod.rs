@@ -2,6 +2,7 @@
 //! on a snapshot, and commits one batch (SwarmKit: `manager/controlapi`; the engine's own share:
 //! `daemon/cluster`).
 
+mod ca;
 mod cluster;
 mod dry_run;
 mod find;
@@ -22,12 +23,14 @@ use swarm_core::secret::SecretStore;
 use swarm_core::store::{Batch, Change, CommitError, Leadership, Snapshot, Store};
 use swarm_core::time::Clock;
 
+pub(crate) use ca::check_services;
 pub use cluster::Rotate;
 pub(crate) use find::{Find, host_name};
 pub use services::{AuthFrom, UpdateService};
 
 use super::logs::LogBroker;
 use crate::error::{ApiError, Code};
+use crate::identity::ExternalAuthority;
 
 /// How often a call decides again when the state moves on under it.
 const ATTEMPTS: usize = 16;
@@ -47,6 +50,8 @@ pub struct Control {
     pub clock: Arc<dyn Clock>,
     /// New ids.
     pub ids: Mutex<IdSource>,
+    /// Who asks authorities outside the cluster; absent where none can be.
+    pub external: Option<Arc<dyn ExternalAuthority>>,
     /// Whether a role that an operator changes is acted on: whether a manager that is promoted or
     /// demoted joins or leaves the management group. Without it such a change is refused.
     pub changes_roles: bool,
@@ -67,17 +72,57 @@ impl Control {
         }
     }
 
+    /// Returns once [`view`](Self::view) shows every write that was acknowledged anywhere before.
+    ///
+    /// # Errors
+    /// That there is no leader, or that it does not answer.
+    pub async fn up_to_date(&self) -> Result<(), ApiError> {
+        self.view()?;
+        self.store.barrier().await.map_err(|error| match error {
+            CommitError::Unknown(_) => {
+                ApiError::rpc(Code::DeadlineExceeded, "context deadline exceeded")
+            }
+            error => commit_error(error),
+        })
+    }
+
+    /// What the state says. Before anything is refused it is looked at again: a follower may not have
+    /// seen yet what was acknowledged elsewhere.
+    ///
+    /// # Errors
+    /// What `look` answers, or that there is no leader.
+    pub async fn look<T>(
+        &self,
+        look: impl Fn(&Snapshot) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        if let Ok(found) = look(&self.view()?) {
+            return Ok(found);
+        }
+        self.up_to_date().await?;
+        look(&self.view()?)
+    }
+
     fn new_id<T: ?Sized>(&self) -> Id<T> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).next()
     }
 
-    /// Decides on a fresh snapshot and commits; decides again when the state moved on meanwhile.
+    /// Decides on a snapshot and commits; decides again when the state moved on meanwhile, and before
+    /// anything is refused, as [`look`](Self::look) does.
     async fn transact<T>(
         &self,
         decide: impl Fn(&Snapshot) -> Result<(Vec<Change>, T), ApiError>,
     ) -> Result<T, ApiError> {
+        let mut seen_all = false;
         for _ in 0..ATTEMPTS {
-            let (changes, answer) = decide(&self.view()?)?;
+            let (changes, answer) = match decide(&self.view()?) {
+                Ok(decided) => decided,
+                Err(refused) if seen_all => return Err(refused),
+                Err(_) => {
+                    self.up_to_date().await?;
+                    seen_all = true;
+                    continue;
+                }
+            };
             match self.store.commit(Batch::new(self.clock.now(), changes)).await {
                 Ok(_) => return Ok(answer),
                 Err(CommitError::Conflict { .. } | CommitError::Missing(_)) => {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use swarm_core::model::defaults::NODE_CERT_EXPIRY;
 use swarm_core::model::{
     BlacklistedCertificate, Cluster, Node, NodeRole, NodeSpec, NodeState, TaskState, TaskStatus,
     Version,
@@ -71,7 +72,7 @@ impl Control {
         }
         if !self.changes_roles {
             return Err(unimplemented(
-                "this manager does not change the roles of nodes: join a node with the token of the role that it shall have",
+                "this manager does not change the roles of nodes, for its state is not replicated: join workers with the token of \"docker swarm join-token worker\"",
             ));
         }
         Ok(())
@@ -82,11 +83,13 @@ impl Control {
 /// between the steps would otherwise go on as if nothing had happened.
 fn removal(view: &Snapshot, node: &Node, cluster: &Cluster, now: Timestamp) -> Vec<Change> {
     let mut cluster = cluster.clone();
-    let life = cluster.spec.ca_config.node_cert_expiry.duration() + BLACKLIST_MARGIN;
+    // The setting may be shorter now than when the node made its certificate.
+    let longest = cluster.spec.ca_config.node_cert_expiry.duration().max(NODE_CERT_EXPIRY);
+    let expires = node.certificate_expires.unwrap_or(now + longest).max(now);
     cluster.blacklist.retain(|entry| entry.until > now && entry.node_id != node.id);
     cluster.blacklist.push(BlacklistedCertificate {
         node_id: node.id,
-        until: now + life,
+        until: expires + BLACKLIST_MARGIN,
         ..Default::default()
     });
     let orphans = view.tasks_on(node.id).filter(|task| !task.status.state.is_terminal());
@@ -94,7 +97,7 @@ fn removal(view: &Snapshot, node: &Node, cluster: &Cluster, now: Timestamp) -> V
         let status = TaskStatus {
             state: TaskState::Orphaned,
             timestamp: now,
-            message: "Task belonged to a node that has been deleted".to_owned(),
+            message: "Task belonged to a node that has been deleted".into(),
             ..task.status.clone()
         };
         Change::Advance(task.id, Box::new(status))

@@ -48,7 +48,7 @@ impl Control {
         version: Version,
         spec: SecretSpec,
     ) -> Result<(), ApiError> {
-        let present = self.view()?.find_secret(word)?;
+        let present = self.look(|view| view.find_secret(word)).await?;
         self.same_bytes(&present, spec.data.as_ref()).await?;
         self.transact(|view| {
             let mut secret = Secret::clone(&*view.find_secret(word)?);

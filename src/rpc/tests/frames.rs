@@ -21,13 +21,24 @@ async fn send(
     path: &str,
     body: Vec<u8>,
 ) -> (i32, String) {
-    let channel = channel(&world.addr, credentials.client_config().unwrap()).await.unwrap();
-    let request = http::Request::post(format!("http://{}{path}", world.addr))
+    post(&world.addr, credentials.client_config().unwrap(), path, body).await.unwrap()
+}
+
+/// As `send`, for callers who may not even come through the handshake.
+pub(super) async fn post(
+    addr: &str,
+    tls: Arc<rustls::ClientConfig>,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<(i32, String), ApiError> {
+    let channel = channel(addr, tls).await?;
+    let request = http::Request::post(format!("http://{addr}{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .body(Body::new(Full::new(Bytes::from(body))))
         .unwrap();
-    let response = channel.oneshot(request).await.unwrap();
+    let response = channel.oneshot(request).await;
+    let response = response.map_err(|e| ApiError::plain(Code::Unavailable, format!("{e:?}")))?;
     let mut headers = response.headers().clone();
     if let Ok(collected) = response.into_body().collect().await
         && let Some(trailers) = collected.trailers()
@@ -35,7 +46,7 @@ async fn send(
         headers.extend(trailers.clone());
     }
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-    (text("grpc-status").unwrap().parse().unwrap(), text("grpc-message").unwrap_or_default())
+    Ok((text("grpc-status").unwrap().parse().unwrap(), text("grpc-message").unwrap_or_default()))
 }
 
 fn frame(declared: u32, payload: &[u8]) -> Vec<u8> {
@@ -45,7 +56,7 @@ fn frame(declared: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn whole(payload: &[u8]) -> Vec<u8> {
+pub(super) fn whole(payload: &[u8]) -> Vec<u8> {
     frame(u32::try_from(payload.len()).unwrap(), payload)
 }
 
@@ -171,7 +182,7 @@ async fn very_many_statuses_at_once_arrive_in_parts() {
     let client = ManagerClient::connect(&world.addr, &member).await.unwrap();
     let (to, mut from) = client.session().await.unwrap();
     let mut ids = IdSource::random();
-    let status = TaskStatus { message: "x".repeat(1_000), ..TaskStatus::default() };
+    let status = TaskStatus { message: "x".repeat(1_000).into(), ..TaskStatus::default() };
     let statuses = (0..10_000).map(|_| (ids.next(), status.clone())).collect();
     to.send(AgentMessage::Statuses(statuses)).await.unwrap();
     drop(to);

@@ -32,8 +32,23 @@ async fn a_link_goes_where_it_is_told_and_forgets_nothing_for_an_empty_list() {
     let member = world.member(NodeRole::Worker, SystemClock.now());
     let link = ManagerLink::new(member, vec![DEAD.into(), other.addr.clone()]);
     assert!(matches!(link.connect().await, Err(LinkError::Unavailable(_))));
-    link.managers(std::slice::from_ref(&world.addr));
-    link.managers(&[]);
+    let said = |managers: &[String], recovery| Settings {
+        managers: managers.to_vec(),
+        recovery,
+        role: NodeRole::Worker,
+        ..Settings::default()
+    };
+    link.settings(&said(std::slice::from_ref(&world.addr), 1)).unwrap();
+    link.settings(&said(&[], 1)).unwrap();
+    // A manager that has lost touch names itself first, again and again: the next one is tried.
+    let stale = said(&[DEAD.into(), other.addr.clone()], 1);
+    for expected in [DEAD, other.addr.as_str(), DEAD] {
+        link.settings(&stale).unwrap();
+        assert_eq!(link.candidates()[0], expected);
+    }
+    link.settings(&said(std::slice::from_ref(&world.addr), 1)).unwrap();
+    // A manager of a group that was given up.
+    link.settings(&said(&[DEAD.into()], 0)).unwrap_err();
     assert_eq!(link.known_managers(), std::slice::from_ref(&world.addr));
     assert!(answered(&mut link.connect().await.unwrap()).await);
 }

@@ -3,6 +3,7 @@
 use swarm_core::model::BlacklistedCertificate;
 
 use super::*;
+use crate::identity::TrustRoot;
 
 fn now() -> Timestamp {
     SystemClock.now()
@@ -78,6 +79,8 @@ async fn a_worker_cannot_pose_as_a_manager() {
         ca: store.clone(),
         sessions: Arc::new(Echo),
         control: store.clone(),
+        group: Arc::new(NoGroup),
+        logs: Arc::new(Silent),
         membership: store,
         clock: Arc::new(SystemClock),
     };
@@ -132,6 +135,29 @@ async fn a_removed_node_is_refused_at_once_even_on_an_open_connection() {
 }
 
 #[tokio::test]
+async fn the_end_of_the_longest_certificate_is_written_down_before_a_node_has_it() {
+    let world = World::start().await;
+    let joined = world.join(world.worker_token()).await.unwrap();
+    let (id, ends) = (joined.identity().node, joined.certificate().not_after);
+    let noted = || world.store.snapshot().nodes.get(id).unwrap().certificate_expires;
+    assert_eq!(noted(), Some(ends));
+    let client =
+        ManagerClient::connect(&world.addr, &Credentials::new(joined).unwrap()).await.unwrap();
+    for hours in [1, 5_000] {
+        let life = u64::try_from(HOUR.as_nanos()).unwrap() * hours;
+        let life = i64::try_from(life).unwrap();
+        world.update_cluster(|cluster| cluster.spec.ca_config.node_cert_expiry.0 = life).await;
+        let KeyRequest { key, csr } = KeyRequest::generate().unwrap();
+        let issued = client.renew(csr).await.unwrap();
+        let root = world.authority.root().clone();
+        let renewed = NodeIdentity::new(root, issued.certificate, key).unwrap();
+        let renewed = renewed.certificate().not_after;
+        assert_eq!(renewed > ends, hours > 1, "an expiry that was set takes effect");
+        assert_eq!(noted(), Some(renewed.max(ends)), "the first one is still good");
+    }
+}
+
+#[tokio::test]
 async fn renewal_gives_the_role_that_the_store_says_and_only_to_nodes_of_the_store() {
     let world = World::start().await;
     let joined = world.join(world.worker_token()).await.unwrap();
@@ -175,4 +201,46 @@ fn forged(world: &World, other: &Arc<Credentials>) -> Arc<Credentials> {
     let trusting = world.member(NodeRole::Worker, now());
     trusting.show(other);
     trusting
+}
+
+#[tokio::test]
+async fn an_open_connection_does_not_outlive_the_root_of_its_certificate() {
+    let world = World::start().await;
+    let client = |node: Arc<Credentials>| {
+        let addr = world.addr.clone();
+        async move { ManagerClient::connect(&addr, &node).await.unwrap() }
+    };
+    let member = client(world.member(NodeRole::Manager, now())).await;
+    let (to, mut from) = member.session().await.unwrap();
+    to.send(AgentMessage::Heartbeat).await.unwrap();
+    assert!(matches!(from.next().await, Some(Ok(_))));
+    assert!(member.managers().await.is_ok());
+
+    // In the middle of a rotation both roots are trusted.
+    let next = Authority::create(now()).unwrap();
+    let both = format!("{}{}", world.authority.root().pem(), next.root().pem());
+    let both = world.own.node().trusting(TrustRoot::parse(&both).unwrap()).unwrap();
+    world.own.replace(both).unwrap();
+    assert!(member.managers().await.is_ok());
+    to.send(AgentMessage::Heartbeat).await.unwrap();
+    assert!(matches!(from.next().await, Some(Ok(_))));
+
+    world.own.replace(certified(&next, world.own.identity(), now())).unwrap();
+    assert!(from.next().await.is_none(), "the session ends");
+    let refused = member.managers().await.expect_err("it is of no root that is trusted");
+    assert_eq!(refused.code, Code::Unauthenticated, "{refused}");
+    assert!(refused.message.contains("of a root that was given up"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_session_does_not_outlive_its_certificate() {
+    let world = World::start().await;
+    // Good for an hour from then on: a second is left.
+    let ends_soon = now().before(HOUR - Duration::from_secs(1));
+    let member = world.member(NodeRole::Worker, ends_soon);
+    let client = ManagerClient::connect(&world.addr, &member).await.unwrap();
+    match client.session().await {
+        Ok((_to, mut from)) => assert!(from.next().await.is_none_or(|last| last.is_err())),
+        Err(late) => assert_eq!(late.code, Code::Unauthenticated, "on a slow machine: {late}"),
+    }
 }

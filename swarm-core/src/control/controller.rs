@@ -233,6 +233,8 @@ impl Working {
     /// Shows a plan to whoever looks next; for each of its changes what it does.
     fn stage(&mut self, changes: Vec<Change>) -> Vec<Result<Option<Event>, CommitError>> {
         let staged = self.view.stage_all(changes.iter().cloned(), self.now);
+        self.position.reserve(changes.len());
+        self.changes.reserve(changes.len());
         for (change, staged) in changes.into_iter().zip(&staged) {
             if let Ok(event) = staged {
                 self.merge(change, event.as_ref());

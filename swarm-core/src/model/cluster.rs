@@ -59,7 +59,7 @@ crate::object! {
         /// The root to rotate to.
         signing_ca_cert: String = "SigningCACert" omit,
         /// Its key; never returned.
-        signing_ca_key: String = "SigningCAKey" omit,
+        signing_ca_key: String = "SigningCAKey" omit secret,
         /// A counter that forces a rotation.
         force_rotate: u64 = "ForceRotate" omit,
     }
@@ -107,9 +107,25 @@ crate::object! {
     /// The tokens that let a node join.
     pub struct JoinTokens {
         /// As a worker.
-        worker: String = "Worker" omit,
+        worker: String = "Worker" omit secret,
         /// As a manager.
-        manager: String = "Manager" omit,
+        manager: String = "Manager" omit secret,
+    }
+}
+
+crate::object! {
+    /// A root that is being rolled out: it becomes the root once every node holds a certificate
+    /// that it issued. (Ours.)
+    pub struct RootRotation {
+        /// The certificate of the root to come, PEM.
+        certificate: String = "Certificate" omit,
+        /// Its private key, PKCS #8 PEM; absent with an external authority.
+        key: Option<SecretBytes> = "Key" omit,
+        /// The same name and key certified by the present root, PEM: with it, a certificate of the
+        /// root to come is good for whoever trusts the present one alone.
+        cross_signed: String = "CrossSigned" omit,
+        /// The tokens from then on, made with the root: the decision to finish draws no secrets.
+        join_tokens: JoinTokens = "JoinTokens" omit,
     }
 }
 
@@ -120,6 +136,22 @@ crate::object! {
         certificate: String = "Certificate" omit,
         /// Its private key, PKCS #8 PEM; absent with an external authority.
         key: Option<SecretBytes> = "Key" omit,
+        /// The root to come, while one is being rolled out.
+        rotation: Option<RootRotation> = "Rotation" omit,
+        /// The counter of [`CaConfig::force_rotate`] that was acted on last.
+        last_forced_rotation: u64 = "LastForcedRotation" omit,
+    }
+}
+
+impl RootCa {
+    /// Every root that nodes shall trust now, PEM: during a rotation the present one and the one
+    /// to come, in this order.
+    #[must_use]
+    pub fn trusted(&self) -> String {
+        match &self.rotation {
+            Some(rotation) => format!("{}{}", self.certificate, rotation.certificate),
+            None => self.certificate.clone(),
+        }
     }
 }
 
@@ -148,7 +180,7 @@ crate::object! {
         revision: Version = "Revision" omit,
         /// What the operator says of it.
         spec: ClusterSpec = "Spec",
-        /// What the cluster trusts.
+        /// What the cluster trusts, and which root issues: during a rotation the one to come.
         tls_info: TlsInfo = "TLSInfo" omit,
         /// Whether a new root is being rolled out.
         root_rotation_in_progress: bool = "RootRotationInProgress",
@@ -164,6 +196,9 @@ crate::object! {
         root_ca: RootCa = "RootCA" omit,
         /// The key that unlocks managers; empty without autolock. (Ours; never in a response.)
         unlock_key: Option<SecretBytes> = "UnlockKey" omit,
+        /// Grows each time it is begun anew, with what one manager had or with a backup: 0 at first, then
+        /// at least the Unix time of that. (Ours.)
+        recovery: u64 = "Recovery" omit,
         /// Certificates that are refused. (Ours.)
         blacklist: Vec<BlacklistedCertificate> = "Blacklist" omit,
     }

@@ -90,7 +90,8 @@ crate::object! {
 }
 
 crate::object! {
-    /// What a node trusts, so that the manager can watch a root rotation.
+    /// What a node trusts and who issued its certificate, so that the manager can watch a rotation
+    /// of the root.
     pub struct TlsInfo {
         /// The trusted root certificates, PEM.
         trust_root: String = "TrustRoot" omit,
@@ -142,6 +143,20 @@ crate::object! {
         addr: String = "Addr" omit,
         /// Its id among the members of the raft group; never used again. (Ours.)
         raft_id: u64 = "RaftID" omit,
+        /// The last start that it said: a count in the upper half, random below; 0 before it said any.
+        /// A state directory that knows none as late is an old copy. (Ours.)
+        start: u64 = "Start" omit,
+    }
+}
+
+crate::object! {
+    /// That a node was asked to have its certificate issued again, by another root. (Ours.)
+    pub struct CertificateRenewal {
+        /// The public key of the root that shall issue it, as in
+        /// [`TlsInfo::cert_issuer_public_key`].
+        issuer: String = "Issuer" omit,
+        /// When it was asked.
+        at: Timestamp = "At",
     }
 }
 
@@ -166,10 +181,17 @@ crate::object! {
         status: NodeStatus = "Status",
         /// Only on managers.
         manager_status: Option<ManagerStatus> = "ManagerStatus" omit,
+        /// What its raft ids were before it was demoted: whoever speaks with one is refused. (Ours.)
+        former_raft_ids: Vec<u64> = "FormerRaftIDs" omit,
         /// The role that its certificate carries, which `node.role` constraints see. (Ours.)
         role: NodeRole = "CertifiedRole",
         /// The cluster that it belongs to. (Ours.)
         cluster_id: ClusterId = "ClusterID" omit,
+        /// The last request to renew its certificate, during a rotation of the root. (Ours.)
+        renewal: Option<CertificateRenewal> = "CertificateRenewal" omit,
+        /// When the last of the certificates that it was given expires; absent for a node that made
+        /// its own with the cluster. (Ours.)
+        certificate_expires: Option<Timestamp> = "CertificateExpires" omit,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tasks: one run of a service's specification, in one slot, on one node.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{
@@ -47,8 +48,8 @@ crate::object! {
         timestamp: Timestamp = "Timestamp" omit,
         /// The state.
         state: TaskState = "State",
-        /// How it came about, in words.
-        message: String = "Message" omit,
+        /// How it came about, in words: mostly one of few, which cost nothing to say again.
+        message: Cow<'static, str> = "Message" omit,
         /// What went wrong, in words.
         err: String = "Err" omit,
         /// The container, once there is one.
@@ -63,7 +64,11 @@ crate::object! {
 impl TaskStatus {
     /// A status with a state and its message.
     #[must_use]
-    pub fn new(state: TaskState, timestamp: Timestamp, message: impl Into<String>) -> Self {
+    pub fn new(
+        state: TaskState,
+        timestamp: Timestamp,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
         Self { state, timestamp, message: message.into(), ..Self::default() }
     }
 }
@@ -172,6 +177,7 @@ impl Task {
 
     /// Whether it shall do its work, now or later, or shall have done it: its desired state is at
     /// most `running`, or `complete`, which is what a job's tasks are to become.
+    #[inline]
     #[must_use]
     pub fn is_wanted(&self) -> bool {
         self.desired_state <= TaskState::Complete

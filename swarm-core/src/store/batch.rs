@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Epoch, index::Kind};
 use crate::model::{
@@ -70,6 +70,8 @@ macro_rules! objects {
             }
         }
 
+        const KINDS: &[&str] = &[$( $word, )*];
+
         impl fmt::Display for ObjectRef {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self { $( Self::$kind(id) => write!(f, concat!($word, " {}"), id), )* }
@@ -113,6 +115,12 @@ objects! {
     Secret(SecretId), "secret";
     /// A config.
     Config(ConfigId), "config";
+}
+
+/// Reads the word for a kind of objects.
+pub(super) fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    Ok(KINDS.iter().copied().find(|kind| *kind == word).unwrap_or("object"))
 }
 
 /// One write.
@@ -193,12 +201,14 @@ impl Event {
     ///
     /// # Panics
     /// Never: an event has at least one side.
+    #[inline]
     #[must_use]
     pub fn object(&self) -> &Object {
         self.new.as_ref().or(self.old.as_ref()).expect("an event has at least one side")
     }
 
     /// The task before, if it is about a task that existed.
+    #[inline]
     #[must_use]
     pub fn old_task(&self) -> Option<&Arc<Task>> {
         match &self.old {
@@ -208,6 +218,7 @@ impl Event {
     }
 
     /// The task after, if it is about a task that exists.
+    #[inline]
     #[must_use]
     pub fn new_task(&self) -> Option<&Arc<Task>> {
         match &self.new {

@@ -1,10 +1,11 @@
 //! Pure: a persistent map with a small layer on top, for what a planner has staged.
 //!
-//! Ids are random, so in a map of a million entries each write copies a leaf of its own and the
-//! branch above it, whose sixteen neighbours it counts up, each in another place of the memory. A
-//! planner's working copy lives for one step: what is staged on it goes to a small map instead,
-//! which looks the same to every reader. That one is shared as a whole: who writes to it while
-//! another has it copies it, which happens a few times in a step.
+//! Ids of nodes are random, as are those of tasks of different services: in a map of a million
+//! entries a write may copy a leaf of its own and the branch above it, whose sixteen neighbours it
+//! counts up, each in another place of the memory. A planner's working copy lives for one step: what
+//! is staged on it goes to a small map instead, which looks the same to every reader. That one is
+//! shared as a whole: who writes to it while another has it copies it, which happens a few times in a
+//! step.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

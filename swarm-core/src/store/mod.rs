@@ -106,7 +106,8 @@ pub trait Store: Send + Sync + 'static {
     fn leadership(&self) -> tokio::sync::watch::Receiver<Leadership>;
 
     /// Applies a batch as a whole or not at all, and returns the version that it became. An empty
-    /// batch returns the present version.
+    /// batch returns the present version. A store that does not lead may have the leader commit a
+    /// batch that carries no epoch, and then has applied it itself when it returns.
     ///
     /// # Errors
     /// See [`CommitError`]; each says what to do next.
@@ -142,8 +143,12 @@ impl dyn Store + '_ {
     }
 }
 
+/// Docker's word for a kind of objects. (Named, because serde would otherwise read it from bytes
+/// that live for ever.)
+pub type KindWord = &'static str;
+
 /// Why a batch was not committed, and what to do about it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum CommitError {
     /// The object was changed since it was read. Read it again, decide again.
@@ -163,7 +168,8 @@ pub enum CommitError {
     #[error("{kind} {name} already exists")]
     NameTaken {
         /// The kind, as Docker says it.
-        kind: &'static str,
+        #[serde(deserialize_with = "batch::kind")]
+        kind: KindWord,
         /// The name.
         name: String,
     },

@@ -152,9 +152,9 @@ pub struct Snapshot {
 #[derive(Clone)]
 struct Staged {
     here: Mark,
-    /// The place before, and how many changes lead from there.
+    /// The place before, and what was written on the way from there.
     from: Option<Mark>,
-    changes: usize,
+    written: Arc<Vec<Option<Object>>>,
 }
 
 /// A place in the life of one working copy. Copies of it share the place until something is staged
@@ -349,16 +349,17 @@ impl Snapshot {
         self.staged.as_ref().map(|staged| &staged.here)
     }
 
-    /// How many changes were staged on this working copy since it was at a mark, if that is where it
-    /// is, or was before the last row of changes. Who knows of so many need not look for others.
+    /// What was staged on this working copy since it was at a mark, in order, if that is where it is,
+    /// or was before the last row of changes: objects as they became, nothing for one that went. Who
+    /// expected just that need not look for anything else.
     #[must_use]
-    pub fn staged_since(&self, mark: &Mark) -> Option<usize> {
+    pub fn staged_since(&self, mark: &Mark) -> Option<&[Option<Object>]> {
         let staged = self.staged.as_ref()?;
         if Arc::ptr_eq(&staged.here.0, &mark.0) {
-            return Some(0);
+            return Some(&[]);
         }
         let from = staged.from.as_ref()?;
-        Arc::ptr_eq(&from.0, &mark.0).then_some(staged.changes)
+        Arc::ptr_eq(&from.0, &mark.0).then_some(&staged.written[..])
     }
 
     /// [Stages](Self::stage) one change after the other, faster where they are about the tasks of
@@ -373,7 +374,10 @@ impl Snapshot {
         self.close();
         if !staged.is_empty() {
             let from = self.staged.take().map(|before| before.here);
-            self.staged = Some(Staged { here: Mark::default(), from, changes: staged.len() });
+            let mut written = Vec::with_capacity(staged.len());
+            written.extend(staged.iter().flatten().flatten().map(|event| event.new.clone()));
+            let written = Arc::new(written);
+            self.staged = Some(Staged { here: Mark::default(), from, written });
         }
         staged
     }
@@ -431,7 +435,9 @@ impl Snapshot {
         {
             Arc::make_mut(task).ended_at = Some(stamp.at);
         }
-        self.check_name(&object)?;
+        if object.name() != old.name() {
+            self.check_name(&object)?;
+        }
         let new = stamped(object, Some(&old), stamp);
         self.put(stamp.layer(), Some(&old), Some(&new));
         Ok(Event { old: Some(old), new: Some(new) })
@@ -525,7 +531,13 @@ impl Snapshot {
                 self.tasks.put(layer, old, new);
                 let nodes = [old.and_then(|old| old.node_id), new.and_then(|new| new.node_id)];
                 if nodes[0] != nodes[1] {
-                    nodes.into_iter().flatten().for_each(|node| self.find_lost(node));
+                    // Of a node that is there, its tasks do not say whether it is lost.
+                    let there = |node: &NodeId| self.nodes.rows.contains_key(node);
+                    let [left, came] = [
+                        nodes[0].filter(|node| self.nodes_lost.contains(node)),
+                        nodes[1].filter(|node| !there(node)),
+                    ];
+                    left.into_iter().chain(came).for_each(|node| self.find_lost(node));
                 }
             }
             (Some(Object::Node(node)), _) | (_, Some(Object::Node(node))) => {
@@ -547,7 +559,7 @@ impl Snapshot {
         }
     }
 
-    /// Lists a node as lost, or no longer.
+    /// Lists a node as lost, or no longer: when it changed, or, if it is not there, its tasks did.
     fn find_lost(&mut self, id: NodeId) {
         let lost = match self.nodes.get(id) {
             Some(node) => {
@@ -645,7 +657,7 @@ fn evicted(task: &Task, status: TaskStatus) -> TaskStatus {
     match &task.eviction {
         Some(err) if ends => TaskStatus {
             state: TaskState::Rejected,
-            message: "task rejected by constraint enforcer".to_owned(),
+            message: "task rejected by constraint enforcer".into(),
             err: err.clone(),
             ..status
         },

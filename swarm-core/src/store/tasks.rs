@@ -18,8 +18,9 @@
 //!
 //! All maps are persistent: a clone costs nothing, a change copies the path to one entry. Those that
 //! are not in order of service are [`Layered`], so that staging a decision does not copy what is
-//! scattered. The invariant, which `audit` holds against commits: a task is in each map exactly where
-//! its own fields say.
+//! scattered. (`owners` is nearly in that order: planners draw the ids of a service's tasks
+//! [beside](crate::id::IdSource::beside) its own. No map relies on it.) The invariant, which `audit`
+//! holds against commits: a task is in each map exactly where its own fields say.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -81,7 +82,11 @@ impl Group {
 
     fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
         self.memo.touch(old.into_iter().chain([&**new]));
-        self.rows.insert(new.id, Row(new.clone()));
+        // Writing in place is half the price of writing the key as well.
+        match old.and_then(|old| self.rows.get_mut(&old.id)) {
+            Some(row) => *row = Row(new.clone()),
+            None => drop(self.rows.insert(new.id, Row(new.clone()))),
+        }
         list(&mut self.waiting, new.id, old.is_some_and(waits), waits(new));
         list(&mut self.removed, new.id, old.is_some_and(is_removed), is_removed(new));
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Batch, Change, CommitError, Epoch, Lagged, Leadership, MemoryStore, Object, Snapshot, Store,
+    Batch, Change, CommitError, Epoch, Lagged, Leadership, Mark, MemoryStore, Object, Snapshot,
+    Store,
 };
 use crate::id::IdSource;
 use crate::model::{
@@ -221,18 +222,23 @@ fn copies_of_a_working_copy_are_told_apart() {
         let nobodys = |_| Change::create(task(&mut ids, ServiceId::NIL));
         view.stage_all((0..number).map(nobodys), NOW);
     };
+    let since = |view: &Snapshot, mark: &Mark| view.staged_since(mark).map(<[_]>::len);
     assert!(first.mark().is_none());
     stage(&mut first, 1);
     let here = first.mark().unwrap().clone();
     let mut second = first.clone();
-    assert_eq!((first.staged_since(&here), second.staged_since(&here)), (Some(0), Some(0)));
+    assert_eq!((since(&first, &here), since(&second, &here)), (Some(0), Some(0)));
     stage(&mut second, 3);
     let there = second.mark().unwrap().clone();
-    assert_eq!((second.staged_since(&here), first.staged_since(&there)), (Some(3), None));
+    assert_eq!((since(&second, &here), since(&first, &there)), (Some(3), None));
     stage(&mut first, 3);
-    assert_eq!(first.staged_since(&there), None, "as many changes, on another copy");
+    assert_eq!(since(&first, &there), None, "as many changes, on another copy");
     stage(&mut first, 0);
-    assert_eq!(first.staged_since(&here), Some(3), "nothing happened");
+    assert_eq!(since(&first, &here), Some(3), "nothing happened");
+    let here = first.mark().unwrap().clone();
+    let gone = first.tasks.iter().next().unwrap().id;
+    first.stage(Change::remove(gone), NOW).unwrap();
+    assert_eq!(first.staged_since(&here), Some(&[None][..]));
 }
 
 /// What is derived from the tasks of a service is kept, and then told what has changed, while that

@@ -11,19 +11,56 @@ mod writer;
 use std::any::Any;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::keys::DataKeys;
 use crate::record::{Base, Record};
-use crate::seal::DataKey;
 use crate::types::LogId;
-use replay::Memory;
+pub(crate) use replay::Memory;
 use segment::Segment;
-use writer::{Command, Done, Writer};
+use writer::{Command, Done, Kept, Writer, oldest_generation};
 pub(crate) use writer::{Health, Sizes};
+
+/// Room for the few records of a log that begins anew.
+const ROOM: u64 = 4 << 10;
+
+/// What a log holds that nobody writes at the moment.
+pub(crate) struct AtRest {
+    pub(crate) memory: Memory,
+    /// Whose log it is; nobody's if it is empty.
+    pub(crate) raft_id: Option<u64>,
+    next: u64,
+}
+
+impl AtRest {
+    /// Reads the log in `dir`, whose lock the caller holds. Blocks.
+    pub(crate) fn read(disk: &dyn Disk, dir: &Path, keys: &DataKeys) -> Result<Self, OpenError> {
+        let open::Found { memory, raft_id, next, .. } = open::read(disk, dir, keys)?;
+        Ok(Self { memory, raft_id, next })
+    }
+
+    /// Goes on with this base and these records; durable on return. Blocks.
+    pub(crate) fn go_on(
+        &self,
+        disk: &dyn Disk,
+        dir: &Path,
+        keys: &DataKeys,
+        base: &Base,
+        records: &[Record],
+    ) -> Result<(), OpenError> {
+        let write = || {
+            let mut segment = Segment::create(disk, dir, keys, self.next, base, ROOM)?;
+            let mut plain = Vec::new();
+            records.iter().for_each(|record| record.encode(&mut plain));
+            if plain.is_empty() { Ok(()) } else { segment.append(&plain) }
+        };
+        write().map_err(OpenError::io("write", &segment::path(dir, self.next)))
+    }
+}
 
 /// A handle to the log; clones share it.
 #[derive(Clone)]
@@ -38,6 +75,7 @@ struct Shared {
     thread: Mutex<Option<JoinHandle<()>>>,
     health: Arc<tokio::sync::watch::Sender<Health>>,
     closing: Arc<AtomicBool>,
+    oldest_generation: Arc<AtomicU32>,
     /// The directory's lock, until the log is closed.
     lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
 }
@@ -47,28 +85,34 @@ impl Log {
     pub(crate) fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        key: DataKey,
+        keys: DataKeys,
         raft_id: u64,
         sizes: Sizes,
         lock: Box<dyn Any + Send + Sync>,
     ) -> Result<Self, OpenError> {
-        let open::Found { memory, mut segments, next } = open::read(&*disk, dir, &key, raft_id)?;
+        let open::Found { memory, raft_id: stored, mut segments, next } =
+            open::read(&*disk, dir, &keys)?;
+        if let Some(stored) = stored.filter(|stored| *stored != raft_id) {
+            return Err(OpenError::OtherMember { stored, given: raft_id });
+        }
         let base = Base { raft_id, vote: memory.vote, purged: memory.purged };
-        let segment = Segment::create(&*disk, dir, &key, next, &base, 2 * sizes.reserve)
+        let segment = Segment::create(&*disk, dir, &keys, next, &base, 2 * sizes.reserve)
             .map_err(OpenError::io("begin", &segment::path(dir, next)))?;
-        segments.push((next, None));
+        segments.push(Kept { number: next, last: None, generation: segment.generation });
+        let oldest_generation = Arc::new(AtomicU32::new(oldest_generation(&segments)));
         let health = Arc::new(tokio::sync::watch::Sender::new(Health::default()));
         let closing = Arc::new(AtomicBool::new(false));
         let writer = Writer {
             disk,
             dir: dir.to_owned(),
-            key,
+            keys,
             sizes,
             segment,
             segments,
             base,
             health: health.clone(),
             closing: closing.clone(),
+            oldest_generation: oldest_generation.clone(),
         };
         let (commands, waiting) = mpsc::channel();
         let thread = std::thread::Builder::new().name("swarm-raft log".to_owned());
@@ -80,6 +124,7 @@ impl Log {
             thread: Mutex::new(Some(thread)),
             health,
             closing,
+            oldest_generation,
             lock: Mutex::new(Some(lock)),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -98,6 +143,16 @@ impl Log {
     /// The last entry that is gone because a snapshot covers it.
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.memory().purged
+    }
+
+    /// The generation of the oldest data key that a segment is sealed with.
+    pub(crate) fn oldest_generation(&self) -> u32 {
+        self.shared.oldest_generation.load(Ordering::Relaxed)
+    }
+
+    /// Begins a new segment if there is a newer data key than that of the present one.
+    pub(crate) fn take_new_key(&self) {
+        self.write(Vec::new(), Box::new(|_| {}));
     }
 
     /// Every entry.

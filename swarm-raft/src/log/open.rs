@@ -7,28 +7,26 @@ use tracing::{info, warn};
 
 use super::replay::{Memory, Replay};
 use super::segment;
+use super::writer::Kept;
 use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::frame::{self, FileKind, Tail};
+use crate::keys::DataKeys;
 use crate::record::Record;
-use crate::seal::DataKey;
 
 /// A log that was read.
 pub(super) struct Found {
     pub(super) memory: Memory,
-    /// Every segment's number and the last index in it, the oldest first.
-    pub(super) segments: Vec<(u64, Option<u64>)>,
+    /// Whose log it is; nobody's if it is empty.
+    pub(super) raft_id: Option<u64>,
+    /// Every segment, the oldest first.
+    pub(super) segments: Vec<Kept>,
     /// The number of the segment to begin.
     pub(super) next: u64,
 }
 
 /// Reads every segment of the directory.
-pub(super) fn read(
-    disk: &dyn Disk,
-    dir: &Path,
-    key: &DataKey,
-    raft_id: u64,
-) -> Result<Found, OpenError> {
+pub(super) fn read(disk: &dyn Disk, dir: &Path, keys: &DataKeys) -> Result<Found, OpenError> {
     let names = disk.list(dir).map_err(OpenError::io("list", dir))?;
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
     numbers.sort_unstable();
@@ -41,23 +39,24 @@ pub(super) fn read(
             return Err(OpenError::corrupt(&path, 0, what));
         }
         let newest = position + 1 == numbers.len();
-        match read_segment(disk, &path, number, key, newest)? {
-            Some(records) => segments.push((number, replay_segment(&mut replay, &path, records)?)),
+        match read_segment(disk, &path, number, keys, newest)? {
+            Some((generation, records)) => {
+                let last = replay_segment(&mut replay, &path, records)?;
+                segments.push(Kept { number, last, generation });
+            }
             None => discard(disk, dir, &path)?,
         }
-        if let Some(stored) = replay.raft_id.filter(|stored| *stored != raft_id) {
-            return Err(OpenError::OtherMember { stored, given: raft_id });
-        }
     }
-    let next = segments.last().map_or(1, |(number, _)| number + 1);
+    let next = segments.last().map_or(1, |kept| kept.number + 1);
+    let raft_id = replay.raft_id;
     let memory = replay.finish().map_err(|what| OpenError::corrupt(dir, 0, what))?;
-    Ok(Found { memory, segments, next })
+    Ok(Found { memory, raft_id, segments, next })
 }
 
 fn replay_segment(
     replay: &mut Replay,
     path: &Path,
-    records: Vec<(usize, Record)>,
+    records: Records,
 ) -> Result<Option<u64>, OpenError> {
     let mut last = None;
     for (offset, record) in records {
@@ -69,15 +68,18 @@ fn replay_segment(
     Ok(last)
 }
 
-/// The records of a segment with their offsets; `None` for a newest segment whose creation was
+/// The records of a segment with their offsets.
+type Records = Vec<(usize, Record)>;
+
+/// The generation of a segment's data key, and its records; `None` for a newest segment whose creation was
 /// interrupted, in which nothing can have been acknowledged.
 fn read_segment(
     disk: &dyn Disk,
     path: &Path,
     number: u64,
-    key: &DataKey,
+    keys: &DataKeys,
     newest: bool,
-) -> Result<Option<Vec<(usize, Record)>>, OpenError> {
+) -> Result<Option<(u32, Records)>, OpenError> {
     let bytes = disk.read(path).map_err(OpenError::io("read", path))?;
     let scan = frame::scan(&bytes);
     let salt = match frame::decode_header(FileKind::Log, number, &bytes) {
@@ -104,7 +106,8 @@ fn read_segment(
     if scan.frames.is_empty() {
         return Err(OpenError::corrupt(path, scan.end, "it has no first record"));
     }
-    let key = key.file_key(&salt);
+    let key = keys.file_key(&salt);
+    let key = key.ok_or_else(|| OpenError::corrupt(path, 0, frame::NO_KEY))?;
     let mut records = Vec::new();
     for frame in scan.frames {
         let offset = frame.sealed.start;
@@ -116,7 +119,7 @@ fn read_segment(
         let read = read.map_err(|bad| OpenError::corrupt(path, offset, bad.to_string()))?;
         records.extend(read.into_iter().map(|record| (offset, record)));
     }
-    Ok(Some(records))
+    Ok(Some((salt.generation, records)))
 }
 
 /// Cuts off reserved space, or a write that was interrupted. Durable before a newer segment

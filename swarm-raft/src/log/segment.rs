@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::{Disk, DiskFile};
 use crate::frame::{self, FileKind};
+use crate::keys::DataKeys;
 use crate::record::{Base, Record};
-use crate::seal::{DataKey, FileKey, random};
+use crate::seal::FileKey;
 
 const PREFIX: &str = "log-";
 
@@ -25,6 +26,8 @@ pub(super) struct Segment {
     pub(super) number: u64,
     file: Box<dyn DiskFile>,
     key: FileKey,
+    /// The generation of the data key that the file's key comes from.
+    pub(super) generation: u32,
     /// Where the next frame goes.
     pub(super) end: u64,
     /// How far space is reserved.
@@ -38,13 +41,12 @@ impl Segment {
     pub(super) fn create(
         disk: &dyn Disk,
         dir: &Path,
-        key: &DataKey,
+        keys: &DataKeys,
         number: u64,
         base: &Base,
         reserve: u64,
     ) -> io::Result<Self> {
-        let salt = random();
-        let key = key.file_key(&salt);
+        let (salt, key) = keys.new_file();
         let mut plain = Vec::new();
         Record::Base(base.clone()).encode(&mut plain);
         let mut bytes = frame::encode_header(FileKind::Log, number, &salt).to_vec();
@@ -56,7 +58,8 @@ impl Segment {
         file.write_at(0, &bytes)?;
         file.sync()?;
         disk.sync_dir(dir)?;
-        Ok(Self { number, file, key, end: bytes.len() as u64, reserved: reserve, next: 1 })
+        let (generation, end) = (salt.generation, bytes.len() as u64);
+        Ok(Self { number, file, key, generation, end, reserved: reserve, next: 1 })
     }
 
     /// Writes one frame; durable on return.

@@ -7,13 +7,13 @@ use openraft::BasicNode;
 use super::replay::Replay;
 use crate::frame::{FILE_HEADER, FileKind, Scan, Tail, encode_frame, encode_header, scan};
 use crate::record::{Base, Record};
-use crate::seal::{DataKey, FileKey};
-use crate::tests::sim_disk::SimDisk;
+use crate::seal::{FileKey, FileSalt, SealKey};
 use crate::types::{Entry, LogId, Membership, Payload, Proposal, Vote};
 
+const SALT: FileSalt = FileSalt { generation: 1, random: [1; 32] };
+
 fn key() -> FileKey {
-    let disk = SimDisk::default();
-    DataKey::load(&disk, std::path::Path::new("/k"), true).unwrap().file_key(&[1; 32])
+    SealKey::from_bytes(&[7; 32]).unwrap().file_key(&SALT.random)
 }
 
 fn id(term: u64, index: u64) -> LogId {
@@ -26,7 +26,7 @@ fn blank(index: u64) -> Record {
 
 /// A file of three frames with room after them, and where each frame ends.
 fn file(key: &FileKey) -> (Vec<u8>, [usize; 3]) {
-    let mut bytes = encode_header(FileKind::Log, 1, &[1; 32]).to_vec();
+    let mut bytes = encode_header(FileKind::Log, 1, &SALT).to_vec();
     let ends = [10, 3000, 700].map(|len| {
         let number = bytes.len() as u64;
         bytes.extend(encode_frame(key, number, &vec![b'x'; len]));

@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use tracing::{error, info, warn};
 
 use super::segment::{self, Segment};
 use crate::disk::{Disk, is_full};
+use crate::keys::DataKeys;
 use crate::record::{Base, Record};
-use crate::seal::DataKey;
 
 /// How long to wait before a full disk is tried again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -53,16 +53,32 @@ pub(crate) struct Sizes {
 pub(super) struct Writer {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) dir: PathBuf,
-    pub(super) key: DataKey,
+    pub(super) keys: DataKeys,
     pub(super) sizes: Sizes,
     pub(super) segment: Segment,
-    /// Every segment's number and the last index in it, the oldest first; the one being written
-    /// is the last.
-    pub(super) segments: Vec<(u64, Option<u64>)>,
+    /// Every segment, the oldest first; the one being written is the last.
+    pub(super) segments: Vec<Kept>,
     /// What the next segment starts with.
     pub(super) base: Base,
     pub(super) health: Arc<tokio::sync::watch::Sender<Health>>,
     pub(super) closing: Arc<AtomicBool>,
+    /// Of all segments; told whenever one begins or goes.
+    pub(super) oldest_generation: Arc<AtomicU32>,
+}
+
+/// A segment on the disk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub(super) number: u64,
+    /// The last index in it.
+    pub(super) last: Option<u64>,
+    /// The generation of its data key.
+    pub(super) generation: u32,
+}
+
+/// The oldest generation of a data key that is needed to read the segments.
+pub(super) fn oldest_generation(segments: &[Kept]) -> u32 {
+    segments.iter().map(|kept| kept.generation).min().unwrap_or_default()
 }
 
 impl Writer {
@@ -99,7 +115,7 @@ impl Writer {
         for record in batch.iter().flat_map(|command| &command.records) {
             record.encode(&mut plain);
         }
-        let result = self.append(&plain);
+        let result = if plain.is_empty() { Ok(()) } else { self.append(&plain) };
         let error = result.as_ref().err().map(ToString::to_string);
         for Command { records, done } in batch {
             match &error {
@@ -144,8 +160,8 @@ impl Writer {
             match record {
                 Record::Vote(vote) => self.base.vote = Some(*vote),
                 Record::Entry(entry) => {
-                    let (_, last) = self.segments.last_mut().expect("one is being written");
-                    *last = Some(entry.log_id.index);
+                    let kept = self.segments.last_mut().expect("one is being written");
+                    kept.last = Some(entry.log_id.index);
                 }
                 Record::Purged(id) => {
                     self.base.purged = Some(*id);
@@ -159,7 +175,7 @@ impl Writer {
     /// Removes the oldest segments, as long as nothing in them is needed. A failure costs space
     /// only, and the next purge tries again.
     fn remove_purged(&mut self, purged: u64) {
-        while let [(number, last), _, ..] = self.segments[..]
+        while let [Kept { number, last, .. }, _, ..] = self.segments[..]
             && last.is_none_or(|last| last <= purged)
         {
             if let Err(error) = self.disk.remove(&segment::path(&self.dir, number)) {
@@ -168,11 +184,13 @@ impl Writer {
             }
             self.segments.remove(0);
         }
+        self.tell_generation();
     }
 
     /// Reserves space ahead of the writes, in the next segment where this one is long enough.
     fn make_room(&mut self) {
-        let result = if self.segment.end >= self.sizes.segment {
+        let has_old_key = self.segment.generation < self.keys.newest();
+        let result = if has_old_key || self.segment.end >= self.sizes.segment {
             self.rotate()
         } else {
             self.segment.reserve(self.sizes.reserve)
@@ -191,12 +209,20 @@ impl Writer {
 
     fn rotate(&mut self) -> io::Result<()> {
         let (disk, number) = (&*self.disk, self.segment.number + 1);
-        let created =
-            Segment::create(disk, &self.dir, &self.key, number, &self.base, 2 * self.sizes.reserve);
+        let created = Segment::create(
+            disk,
+            &self.dir,
+            &self.keys,
+            number,
+            &self.base,
+            2 * self.sizes.reserve,
+        );
         match created {
             Ok(segment) => {
+                let generation = segment.generation;
                 self.segment = segment;
-                self.segments.push((number, None));
+                self.segments.push(Kept { number, last: None, generation });
+                self.tell_generation();
                 Ok(())
             }
             Err(error) => {
@@ -205,6 +231,10 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    fn tell_generation(&self) {
+        self.oldest_generation.store(oldest_generation(&self.segments), Ordering::Relaxed);
     }
 
     fn report_full(&self, error: &io::Error, stuck: bool) {

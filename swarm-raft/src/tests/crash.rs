@@ -1,5 +1,5 @@
-//! The machine stops at every change of the disk of a script, before it, in the middle of it and
-//! after it; what was acknowledged is there afterwards, and every start succeeds.
+//! The machine stops while it recovers from a crash; a sync fails, wherever it is. What was
+//! acknowledged is there afterwards. ([`points`](super::points) stops it everywhere else.)
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,35 +63,6 @@ async fn recover(disk: &SimDisk, acknowledged: &[String], point: &str) -> usize 
     found.len() - acknowledged.len()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_crash_loses_what_was_acknowledged() {
-    let whole = SimDisk::default();
-    assert_eq!(script(&whole).await.len(), SCRIPT, "without a crash the script ends");
-    let points = whole.changes();
-    assert!(points > 2 * SCRIPT as u64, "each commit writes and syncs");
-    // One kind of crash at each point, or all of them where there is time.
-    let thorough = std::env::var_os("SWARM_TEST_THOROUGH").is_some();
-    let mut runs = 0;
-    let mut in_doubt = 0;
-    for at in 1..=points {
-        for (number, crash) in Crash::ALL.into_iter().enumerate() {
-            if !thorough && at % 3 != number as u64 {
-                continue;
-            }
-            let disk = SimDisk::default();
-            disk.crash_at(at, crash);
-            let acknowledged = script(&disk).await;
-            let point = format!("change {at} of {points}, {crash:?}");
-            let found = disk.after_crash(crash, at);
-            in_doubt += recover(&found, &acknowledged, &point).await;
-            runs += usize::from(disk.crashed());
-        }
-    }
-    assert!(runs > 100, "the crashes must happen: {runs} did");
-    assert!(in_doubt > 0, "some writes must have been cut off between disk and answer");
-    println!("{runs} crashes at {points} points, {in_doubt} writes in doubt were kept");
-}
-
 #[tokio::test]
 async fn a_crash_during_recovery_loses_nothing_either() {
     let disk = SimDisk::default();
@@ -116,7 +87,7 @@ async fn a_failed_sync_stops_the_store_and_is_never_tried_again() {
     store.initialize("127.0.0.1:1").await.unwrap();
     let mut ids = IdSource::seeded(1);
     store.commit(create(&mut ids, "before")).await.unwrap();
-    disk.fail_syncs();
+    disk.fail_syncs_after(0);
     for name in ["during", "after"] {
         let result = store.commit(create(&mut ids, name)).await;
         let stopped = matches!(result, Err(swarm_core::store::CommitError::Stopped(_)));
@@ -125,4 +96,24 @@ async fn a_failed_sync_stops_the_store_and_is_never_tried_again() {
     store.shutdown().await;
     assert_eq!(disk.failed_syncs(), 1, "after a failed sync nobody knows what is on the disk");
     recover(&disk.after_crash(Crash::Before, 1), &["before".to_owned()], "failed sync").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whichever_sync_fails_nothing_acknowledged_is_lost() {
+    let mut stopped = 0;
+    for syncs in (0..).step_by(3) {
+        let disk = SimDisk::default();
+        disk.fail_syncs_after(syncs);
+        let acknowledged = script(&disk).await;
+        if disk.failed_syncs() == 0 {
+            break;
+        }
+        // One of the log and one of a snapshot may be under way at once; neither is retried.
+        assert!(disk.failed_syncs() <= 2, "sync {syncs}: {} were tried", disk.failed_syncs());
+        stopped += 1;
+        // The pages that could not be written are gone.
+        let found = disk.after_crash(Crash::Before, syncs);
+        recover(&found, &acknowledged, &format!("sync {syncs} failed")).await;
+    }
+    assert!(stopped > SCRIPT / 3, "{stopped} syncs failed");
 }

@@ -8,7 +8,7 @@ use swarm_core::store::{Object, Store as _};
 
 use super::sim_disk::SimDisk;
 use super::{config, create, names};
-use crate::store::open_files;
+use crate::store::{Files, open_files};
 use crate::types::Entry;
 use crate::{NoPeers, OpenError, RaftConfig, RaftStore};
 
@@ -42,7 +42,7 @@ async fn disk() -> SimDisk {
 
 /// What a start finds: entries and the snapshot's objects.
 fn read(disk: &SimDisk) -> Result<(Vec<Entry>, Vec<Object>), OpenError> {
-    let (log, snapshots) = open_files(&settings(disk))?;
+    let Files { log, snapshots, .. } = open_files(&settings(disk))?;
     let objects = snapshots.current().map(|image| image.state.objects().collect());
     Ok((log.entries(), objects.unwrap_or_default()))
 }

@@ -101,3 +101,38 @@ async fn a_full_disk_can_be_shut_down_and_opened() {
     assert!(found == written || found == written + 1, "{found} of {written}");
     store.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_whose_disk_is_full_gives_the_lead_away() {
+    let links = crate::LocalLinks::default();
+    let (mut disks, mut stores) = (Vec::new(), Vec::<Arc<RaftStore>>::new());
+    for raft_id in 1..=3 {
+        let disk = SimDisk::default();
+        let mut settings = settings(&disk);
+        settings.raft_id = raft_id;
+        settings.heartbeat = Duration::from_millis(50);
+        settings.election = Duration::from_millis(700);
+        let store = RaftStore::open(settings, links.link(raft_id)).await.unwrap();
+        links.join(&store);
+        let peer = crate::Peer { raft_id, address: format!("m:{raft_id}") };
+        match stores.first() {
+            None => store.initialize(&peer.address).await.unwrap(),
+            Some(first) => first.add_member(&peer).await.unwrap(),
+        }
+        disks.push(disk);
+        stores.push(store);
+    }
+    let mut ids = IdSource::seeded(1);
+    disks[0].set_room(Some(disks[0].used() + 100_000));
+    let (written, error) = fill(&stores[0], &mut ids).await;
+    assert!(written > 10 && matches!(error, CommitError::ReadOnly(_)), "{written}: {error:?}");
+    let leads = |store: &Arc<RaftStore>| store.leadership().borrow().epoch().is_some();
+    super::group::until("one with room must lead", || leads(&stores[1]) || leads(&stores[2])).await;
+    recovers(&stores[0], &mut ids).await;
+    disks[0].set_room(None);
+    let all = |store: &Arc<RaftStore>| store.snapshot().secrets.len() == written + 1;
+    super::group::until("it catches up once there is room", || stores.iter().all(all)).await;
+    for store in stores {
+        store.shutdown().await;
+    }
+}

@@ -5,35 +5,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::id::IdSource;
-use swarm_core::store::{Batch, CommitError, Leadership, Store as _};
+use swarm_core::store::{Batch, CommitError, Epoch, Leadership, Store as _};
 
 use super::{config, create, leads, names};
 use crate::{LocalLinks, MemberError, Peer, RaftConfig, RaftStore};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn settings(dir: &Path, raft_id: u64) -> RaftConfig {
+pub(super) fn settings(dir: &Path, raft_id: u64) -> RaftConfig {
     let mut settings = config(&dir.join(raft_id.to_string()));
     settings.raft_id = raft_id;
     settings.heartbeat = Duration::from_millis(50);
-    settings.election = Duration::from_millis(300);
+    settings.election = Duration::from_millis(700);
     settings.snapshot_entries = 50;
     settings.keep_entries = 5;
     settings
 }
 
-fn peer(raft_id: u64) -> Peer {
+pub(super) fn peer(raft_id: u64) -> Peer {
     Peer { raft_id, address: format!("10.0.0.{raft_id}:2377") }
 }
 
-async fn join(dir: &Path, links: &LocalLinks, raft_id: u64) -> Arc<RaftStore> {
+pub(super) async fn join(dir: &Path, links: &LocalLinks, raft_id: u64) -> Arc<RaftStore> {
     let store = RaftStore::open(settings(dir, raft_id), links.link(raft_id)).await.unwrap();
     links.join(&store);
     store
 }
 
 /// A group of three; the first leads.
-async fn three(dir: &Path, links: &LocalLinks) -> [Arc<RaftStore>; 3] {
+pub(super) async fn three(dir: &Path, links: &LocalLinks) -> [Arc<RaftStore>; 3] {
     let first = join(dir, links, 1).await;
     first.initialize(&peer(1).address).await.unwrap();
     let others = [join(dir, links, 2).await, join(dir, links, 3).await];
@@ -44,7 +44,7 @@ async fn three(dir: &Path, links: &LocalLinks) -> [Arc<RaftStore>; 3] {
     [first, second, third]
 }
 
-async fn until(what: &str, mut done: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut done: impl FnMut() -> bool) {
     let wait = async {
         while !done() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -64,16 +64,55 @@ async fn followers_follow_and_say_who_leads() {
     for follower in [&second, &third] {
         follower.barrier().await.unwrap();
         assert_eq!(names(follower), names(&first), "after a barrier a read is linearizable");
-        let refused = follower.commit(create(&mut ids, "x")).await;
         let leader = peer(1).address;
-        assert_eq!(refused, Err(CommitError::NotLeader { leader: leader.clone() }));
         assert_eq!(*follower.leadership().borrow(), Leadership::Follower { leader });
+        let own = Batch { epoch: Some(Epoch(1)), ..create(&mut ids, "x") };
+        let refused = follower.commit(own).await;
+        let leader = peer(1).address;
+        assert_eq!(refused, Err(CommitError::NotLeader { leader }), "what a leader decided");
     }
     let removed = second.remove_member(3).await;
     assert_eq!(removed, Err(MemberError::NotLeader(peer(1).address)));
     for store in [first, second, third] {
         store.shutdown().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_has_the_leader_commit_and_can_read_it_at_once() {
+    let (dir, links) = (tempfile::tempdir().unwrap(), LocalLinks::default());
+    let [first, second, third] = three(dir.path(), &links).await;
+    let mut ids = IdSource::seeded(1);
+    for number in 0..20 {
+        let name = format!("s{number:02}");
+        let version = second.commit(create(&mut ids, &name)).await.unwrap();
+        assert!(names(&second).contains(&name), "acknowledged, and not to be read");
+        assert!(second.snapshot().version() >= version);
+    }
+    let taken = CommitError::NameTaken { kind: "service", name: "s00".to_owned() };
+    assert_eq!(third.commit(create(&mut ids, "s00")).await, Err(taken), "the leader's own answer");
+
+    // The leader goes, and another one takes writes.
+    first.shutdown().await;
+    drop(first);
+    let write = async {
+        // Whoever asks while an election goes on is kept waiting, but not for long.
+        while let Err(error) = second.commit(create(&mut ids, "after")).await {
+            assert_eq!(error, CommitError::NoLeader);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, write).await.expect("another leads soon");
+    until("the other one has it too", || names(&third).contains(&"after".to_owned())).await;
+
+    // Without a majority there is a clear answer.
+    third.shutdown().await;
+    drop(third);
+    let mut leadership = second.leadership();
+    let none = leadership.wait_for(|now| *now == Leadership::None);
+    tokio::time::timeout(PATIENCE, none).await.expect("no majority, no leader").unwrap();
+    assert_eq!(second.commit(create(&mut ids, "lonely")).await, Err(CommitError::NoLeader));
+    second.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,4 +212,95 @@ async fn a_new_member_gets_a_snapshot_and_leadership_moves_by_request() {
     leads(&second).await;
     assert_eq!(names(&second).len(), 202, "an installed snapshot survives a restart");
     second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_member_says_what_to_do_and_that_helps() {
+    let (dir, links) = (tempfile::tempdir().unwrap(), LocalLinks::default());
+    let [first, second, third] = three(dir.path(), &links).await;
+    let mut ids = IdSource::seeded(1);
+    for number in 0..20 {
+        first.commit(create(&mut ids, &format!("s{number:02}"))).await.unwrap();
+    }
+    until("it must have it all", || names(&third).len() == 20).await;
+    third.shutdown().await;
+    drop(third);
+    let own = dir.path().join("3");
+    let segments = std::fs::read_dir(&own).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segments.filter(|path| path.to_str().unwrap().contains("log-")).min().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[700] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let refused = RaftStore::open(settings(dir.path(), 3), links.link(3)).await.err();
+    let text = refused.expect("damage is refused").to_string();
+    assert!(text.contains("is damaged at byte") && text.contains("empty its directory"), "{text}");
+
+    // As it says: the group goes on without it, and it comes back as a new member.
+    first.remove_member(3).await.unwrap();
+    std::fs::remove_dir_all(&own).unwrap();
+    let again = join(dir.path(), &links, 4).await;
+    first.add_member(&peer(4)).await.unwrap();
+    until("its peers must repair it", || names(&again) == names(&first)).await;
+    for store in [first, second, again] {
+        store.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_old_copy_of_a_members_directory_is_not_followed() {
+    let (dir, links) = (tempfile::tempdir().unwrap(), LocalLinks::default());
+    let [first, second, third] = three(dir.path(), &links).await;
+    let (own, copy) = (dir.path().join("3"), dir.path().join("copy"));
+    third.shutdown().await;
+    drop(third);
+    std::fs::create_dir(&copy).unwrap();
+    let files = || std::fs::read_dir(&own).unwrap().map(|entry| entry.unwrap().file_name());
+    for name in files() {
+        std::fs::copy(own.join(&name), copy.join(&name)).unwrap();
+    }
+    let third = join(dir.path(), &links, 3).await;
+    let mut ids = IdSource::seeded(1);
+    for number in 0..20 {
+        first.commit(create(&mut ids, &format!("s{number:02}"))).await.unwrap();
+    }
+    until("it must have it all", || names(&third).len() == 20).await;
+    third.shutdown().await;
+    drop(third);
+    std::fs::remove_dir_all(&own).unwrap();
+    std::fs::rename(&copy, &own).unwrap();
+
+    let epoch = first.leadership().borrow().epoch();
+    let old = join(dir.path(), &links, 3).await;
+    tokio::time::sleep(4 * old.config.election).await;
+    first.commit(create(&mut ids, "after")).await.unwrap();
+    assert!(names(&old).is_empty(), "it is not fed as if nothing had happened");
+    assert_eq!(first.leadership().borrow().epoch(), epoch, "it disturbs nobody");
+    // As the leader's log says.
+    first.remove_member(3).await.unwrap();
+    let again = join(dir.path(), &links, 4).await;
+    first.add_member(&peer(4)).await.unwrap();
+    until("a new member gets it all", || names(&again) == names(&first)).await;
+    for store in [first, second, old, again] {
+        store.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_a_majority_says_so_to_who_waits() {
+    let (dir, links) = (tempfile::tempdir().unwrap(), LocalLinks::default());
+    let [first, second, third] = three(dir.path(), &links).await;
+    for peer in [2, 3] {
+        links.cut(1, peer);
+        links.cut(peer, 1);
+    }
+    let started = tokio::time::Instant::now();
+    let lonely = first.commit(create(&mut IdSource::seeded(1), "lonely")).await;
+    let Err(CommitError::Unknown(why)) = lonely else { panic!("{lonely:?}") };
+    assert!(why.contains("lost the lead, or the majority"), "{why}");
+    assert!(started.elapsed() < crate::store::PATIENCE, "long before patience ends");
+    assert_eq!(*first.leadership().borrow(), Leadership::None);
+    links.heal();
+    for store in [first, second, third] {
+        store.shutdown().await;
+    }
 }

@@ -2,11 +2,17 @@
 
 mod crash;
 mod damage;
+mod faults;
 mod full;
 mod group;
+mod handover;
 mod kill;
+mod points;
+mod recover;
 mod restart;
+mod seal;
 pub(crate) mod sim_disk;
+mod sim_net;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +31,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 fn config(dir: &Path) -> RaftConfig {
     let mut config = RaftConfig::new(dir, 1);
     config.heartbeat = Duration::from_millis(20);
-    config.election = Duration::from_millis(100);
+    config.election = Duration::from_millis(250);
     config.segment_bytes = 64 << 10;
     config.reserve_bytes = 64 << 10;
     config

@@ -1,5 +1,6 @@
 //! A disk in memory that keeps apart what was written and what is durable, counts every change,
-//! and crashes, fills up or fails where a test says.
+//! and crashes, fills up or fails where a test says; or shows at every change what every crash
+//! there would leave.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -49,6 +50,15 @@ struct Inode {
     unsynced: Vec<Change>,
 }
 
+/// What a crash would leave: before a change with this number, during it or after it.
+pub(crate) struct Point {
+    pub(crate) at: u64,
+    pub(crate) crash: Crash,
+    pub(crate) found: SimDisk,
+}
+
+type Record = Arc<dyn Fn() -> Box<dyn FnOnce(Point)> + Send + Sync>;
+
 #[derive(Clone, Default)]
 struct State {
     inodes: Vec<Inode>,
@@ -62,8 +72,10 @@ struct State {
     room: Option<usize>,
     /// Whether `allocate` reserves anything, as file systems without support for it do not.
     reserves: bool,
-    syncs_fail: bool,
+    /// Syncs that succeed before all others fail.
+    syncs_left: Option<u64>,
     failed_syncs: u64,
+    record: Option<Record>,
 }
 
 /// The disk; clones share it.
@@ -84,6 +96,12 @@ impl SimDisk {
     /// Crashes at the change with this number.
     pub(crate) fn crash_at(&self, change: u64, crash: Crash) {
         self.state().crash = Some((change, crash));
+    }
+
+    /// Crashes at once; returns the disk as a restart finds it.
+    pub(crate) fn crash_now(&self, crash: Crash, seed: u64) -> Self {
+        self.state().crashed = true;
+        self.after_crash(crash, seed)
     }
 
     pub(crate) fn crashed(&self) -> bool {
@@ -110,8 +128,39 @@ impl SimDisk {
         self
     }
 
-    pub(crate) fn fail_syncs(&self) {
-        self.state().syncs_fail = true;
+    /// Lets so many syncs succeed, and none after them.
+    pub(crate) fn fail_syncs_after(&self, syncs: u64) {
+        self.state().syncs_left = Some(syncs);
+    }
+
+    /// Calls `record`, from now on, before each crash at each change; and what it returns with what
+    /// that would leave. Other threads change the disk and go on in between.
+    pub(crate) fn record(
+        &self,
+        record: impl Fn() -> Box<dyn FnOnce(Point)> + Send + Sync + 'static,
+    ) {
+        self.state().record = Some(Arc::new(record));
+    }
+
+    pub(crate) fn stop_recording(&self) {
+        self.state().record = None;
+    }
+
+    /// Records the crashes at a change that is about to happen, by letting them happen to copies.
+    fn about_to(&self, change: impl Fn(&Self)) {
+        let (record, at) = {
+            let state = self.state();
+            (state.record.clone().filter(|_| !state.crashed), state.changes + 1)
+        };
+        let Some(record) = record else { return };
+        for crash in Crash::ALL {
+            let found = record();
+            let copy = self.copy();
+            copy.state().record = None;
+            copy.crash_at(at, crash);
+            change(&copy);
+            found(Point { at, crash, found: copy.after_crash(crash, at) });
+        }
     }
 
     /// How often a sync was tried since they fail.
@@ -281,6 +330,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        self.about_to(|disk| drop(disk.create(path)));
         let inode = self.state().change(|state| {
             state.inodes.push(Inode::default());
             let inode = state.inodes.len() - 1;
@@ -296,6 +346,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.about_to(|disk| drop(disk.rename(from, to)));
         self.state().change(|state| {
             state.name(Name::Rename(from.to_owned(), to.to_owned()));
             Ok(())
@@ -303,6 +354,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.about_to(|disk| drop(disk.remove(path)));
         self.state().change(|state| {
             if !state.present.contains_key(path) {
                 return Err(missing());
@@ -312,7 +364,9 @@ impl Disk for SimDisk {
         })
     }
 
-    fn sync_dir(&self, _: &Path) -> io::Result<()> {
+    #[expect(clippy::only_used_in_recursion, reason = "all names are in one list")]
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.about_to(|disk| drop(disk.sync_dir(dir)));
         self.state().change(|state| {
             for name in std::mem::take(&mut state.unsynced) {
                 rename(&mut state.durable, &name);
@@ -327,8 +381,16 @@ struct SimFile {
     inode: usize,
 }
 
+impl SimFile {
+    /// Records the crashes at a change of this file that is about to happen.
+    fn about_to(&self, change: impl Fn(&mut Self)) {
+        self.disk.about_to(|disk| change(&mut Self { disk: disk.clone(), inode: self.inode }));
+    }
+}
+
 impl DiskFile for SimFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.about_to(|file| drop(file.write_at(offset, bytes)));
         let mut state = self.disk.state();
         let crash = state.count()?;
         let (used, room, offset) = (state.used(), state.room, offset as usize);
@@ -349,6 +411,7 @@ impl DiskFile for SimFile {
     }
 
     fn allocate(&mut self, len: u64) -> io::Result<()> {
+        self.about_to(|file| drop(file.allocate(len)));
         let (inode, len) = (self.inode, len as usize);
         self.disk.state().change(|state| {
             let grows = len.saturating_sub(state.inodes[inode].present.len());
@@ -365,6 +428,7 @@ impl DiskFile for SimFile {
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.about_to(|file| drop(file.truncate(len)));
         let (inode, len) = (self.inode, len as usize);
         self.disk.state().change(|state| {
             state.inodes[inode].present.resize(len, 0);
@@ -374,11 +438,16 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.about_to(|file| drop(file.sync()));
         let inode = self.inode;
         self.disk.state().change(|state| {
-            if state.syncs_fail {
-                state.failed_syncs += 1;
-                return Err(io::Error::other("input/output error"));
+            match &mut state.syncs_left {
+                Some(0) => {
+                    state.failed_syncs += 1;
+                    return Err(io::Error::other("input/output error"));
+                }
+                Some(left) => *left -= 1,
+                None => {}
             }
             let inode = &mut state.inodes[inode];
             inode.durable.clone_from(&inode.present);

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-/// The first pause, which doubles while no session opens.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+use swarm_core::id::IdSource;
+
+/// The first pause at most; it doubles while no session opens. All agents of a manager lose it at the
+/// same moment, so each draws its pause: a thousand do not come in one burst.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// No pause is shorter, lest an agent asks in a loop.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 /// Redirections in a row that are followed without a pause.
 const REDIRECTS: u32 = 3;
 
@@ -25,19 +30,19 @@ pub enum Ended {
 }
 
 /// The pause before the next session.
-#[derive(Clone, Debug)]
 pub struct Backoff {
-    pause: Duration,
+    longest: Duration,
     redirects: u32,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { pause: FIRST_PAUSE, redirects: 0 }
-    }
+    draw: IdSource,
 }
 
 impl Backoff {
+    /// The pauses of one agent, drawn from here.
+    #[must_use]
+    pub fn new(draw: IdSource) -> Self {
+        Self { longest: FIRST_PAUSE, redirects: 0, draw }
+    }
+
     /// How long to wait after a session that ended like this; zero is at once.
     pub fn after(&mut self, ended: Ended) -> Duration {
         if ended == Ended::Redirected && self.redirects < REDIRECTS {
@@ -45,12 +50,19 @@ impl Backoff {
             return Duration::ZERO;
         }
         if ended == Ended::Lost {
-            self.pause = FIRST_PAUSE;
+            self.longest = FIRST_PAUSE;
         }
         self.redirects = 0;
-        let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
-        pause
+        let span = self.longest - SHORTEST_PAUSE;
+        self.longest = (self.longest * 2).min(LONGEST_PAUSE);
+        let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        SHORTEST_PAUSE + Duration::from_micros(self.draw.below(micros))
+    }
+
+    /// The longest pause that may be drawn after so many attempts that failed.
+    #[must_use]
+    pub fn longest_after(attempts: u32) -> Duration {
+        (FIRST_PAUSE * 2_u32.saturating_pow(attempts)).min(LONGEST_PAUSE)
     }
 }
 
@@ -59,19 +71,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_until_a_session_was_open() {
-        let mut backoff = Backoff::default();
-        let pauses: Vec<u128> =
-            (0..9).map(|_| backoff.after(Ended::Unopened).as_millis()).collect();
-        assert_eq!(pauses, [100, 200, 400, 800, 1_600, 3_200, 6_400, 8_000, 8_000]);
-        assert_eq!(backoff.after(Ended::Lost), FIRST_PAUSE);
+    fn pauses_are_drawn_from_a_span_that_doubles_until_a_session_was_open() {
+        let mut longest = [Duration::ZERO; 7];
+        for seed in 0..200 {
+            let mut backoff = Backoff::new(IdSource::seeded(seed));
+            for (attempt, longest) in (0..).zip(&mut longest) {
+                let pause = backoff.after(Ended::Unopened);
+                assert!(pause >= SHORTEST_PAUSE && pause < Backoff::longest_after(attempt));
+                *longest = pause.max(*longest);
+            }
+            assert!(backoff.after(Ended::Lost) < FIRST_PAUSE);
+        }
+        for (attempt, longest) in (0..).zip(longest) {
+            assert!(longest > Backoff::longest_after(attempt).mul_f64(0.9), "{attempt}");
+        }
+        assert_eq!(Backoff::longest_after(40), LONGEST_PAUSE);
     }
 
     #[test]
     fn a_few_redirections_are_followed_at_once_and_a_circle_of_them_is_not() {
-        let mut backoff = Backoff::default();
-        let pauses: Vec<u128> =
-            (0..8).map(|_| backoff.after(Ended::Redirected).as_millis()).collect();
-        assert_eq!(pauses, [0, 0, 0, 100, 0, 0, 0, 200]);
+        let mut backoff = Backoff::new(IdSource::seeded(1));
+        let at_once: Vec<bool> =
+            (0..8).map(|_| backoff.after(Ended::Redirected).is_zero()).collect();
+        assert_eq!(at_once, [true, true, true, false, true, true, true, false]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use swarm_core::executor::{Assignment, ExecError, ExecErrorKind, Executor, Exit, Sandbox};
 use swarm_core::model::{Task, TaskId};
-use swarm_core::network::Attachment;
+use swarm_core::network::{Attachment, NetworkDriver};
 use tracing::warn;
 
 use super::assemble::endpoints;
@@ -17,6 +17,18 @@ use super::step::{Launched, Outcome};
 
 /// How long a stopped task's exit code is waited for: one whose start was interrupted may have none.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Stops and removes every task that an executor holds, and the networks of `drivers`: for a node
+/// that leaves its swarm without an agent, because it cannot take its place.
+///
+/// # Errors
+/// The first error; everything else was removed nevertheless. Call it again.
+pub async fn purge(
+    executor: Arc<dyn Executor>,
+    drivers: Vec<Arc<dyn NetworkDriver>>,
+) -> Result<(), ExecError> {
+    Hands::new(executor, Networks::new(drivers)).purge().await
+}
 
 /// What does the work.
 pub(super) struct Hands {

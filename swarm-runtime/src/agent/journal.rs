@@ -29,7 +29,10 @@ impl Journal {
     /// When the directory cannot be made.
     pub fn open(dir: impl Into<PathBuf>) -> io::Result<Self> {
         let dir = dir.into();
-        fs::create_dir_all(&dir)?;
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.recursive(true).create(&dir)?;
         Ok(Self { dir: Some(dir) })
     }
 
@@ -185,5 +188,8 @@ mod tests {
         let path = dir.path().join(format!("{}.json", record.task.id));
         journal.apply(&[Entry::Put(Box::new(record))]).unwrap();
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+        let below = dir.path().join("tasks");
+        Journal::open(&below).unwrap();
+        assert_eq!(fs::metadata(below).unwrap().permissions().mode() & 0o777, 0o700);
     }
 }

@@ -1,7 +1,7 @@
 //! How an agent reaches a manager: the [`Link`], and one within a process.
 
 use async_trait::async_trait;
-use swarm_core::protocol::{AgentMessage, ManagerMessage};
+use swarm_core::protocol::{AgentMessage, ManagerMessage, Settings, Trust};
 use tokio::sync::mpsc;
 
 /// An open stream to a manager. It ends when either channel does: the link closes the receiver
@@ -24,10 +24,20 @@ pub trait Link: Send + Sync + 'static {
     /// [`LinkError::Unavailable`] is tried again; [`LinkError::Refused`] ends the agent.
     async fn connect(&self) -> Result<Connection, LinkError>;
 
-    /// Tells the link where managers listen, the one to prefer first. Replaces what it was told
-    /// before.
-    fn managers(&self, addresses: &[String]) {
-        let _ = addresses;
+    /// Tells the link which roots the cluster trusts now and whether the node's certificate must
+    /// be renewed. Ignored by links that use no certificates.
+    fn trust(&self, trust: &Trust) {
+        let _ = trust;
+    }
+
+    /// Tells the link what the manager said of the cluster and of this node: where managers listen,
+    /// above all, the one to prefer first. It replaces what was said before.
+    ///
+    /// # Errors
+    /// [`LinkError::Unavailable`] when this manager must not be followed: the stream is given up.
+    fn settings(&self, settings: &Settings) -> Result<(), LinkError> {
+        let _ = settings;
+        Ok(())
     }
 }
 

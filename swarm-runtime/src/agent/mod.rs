@@ -22,6 +22,7 @@ pub mod shell;
 pub mod state;
 pub mod step;
 
+pub use hands::purge;
 pub use link::{Connection, Link, LinkError};
 pub use shell::{Agent, AgentBuilder, AgentError, REPORT_AFTER, REPORTS};
 pub use step::Timing;

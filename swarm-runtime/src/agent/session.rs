@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use swarm_core::id::IdSource;
 use swarm_core::model::NodeDescription;
 use swarm_core::protocol::{AgentMessage, ManagerMessage};
 use tokio::sync::{mpsc, watch};
@@ -57,7 +58,7 @@ impl Sessions {
     /// Opens session after session; returns why the cluster refuses the node, or `None` once
     /// cancelled.
     pub(super) async fn keep_open(mut self) -> Option<String> {
-        let mut backoff = Backoff::default();
+        let mut backoff = Backoff::new(IdSource::random());
         loop {
             let ended = match self.one().await {
                 End::Cancelled => return None,
@@ -107,13 +108,13 @@ impl Sessions {
         let hello = AgentMessage::Hello { description, addr: self.addr.clone() };
         send(&connection, hello).await.map_err(lost)?;
         match tokio::time::timeout(PATIENCE, connection.receiver.recv()).await {
-            Ok(Some(ManagerMessage::Welcome { session, heartbeat, managers })) => {
+            Ok(Some(ManagerMessage::Welcome { session, settings })) => {
                 info!(%session, "a session with a manager opened");
-                self.link.managers(&managers);
-                Ok((connection, heartbeat.duration()))
+                self.link.settings(&settings).map_err(|no| lost(no.to_string()))?;
+                Ok((connection, settings.heartbeat.duration()))
             }
-            Ok(Some(ManagerMessage::Redirect { managers })) => {
-                self.link.managers(&managers);
+            Ok(Some(ManagerMessage::Redirect(settings))) => {
+                self.link.settings(&settings).map_err(|no| lost(no.to_string()))?;
                 Err(End::Redirected)
             }
             Ok(Some(ManagerMessage::Refused { reason })) => Err(End::Refused(reason)),
@@ -149,14 +150,22 @@ impl Sessions {
                 }
                 said = connection.receiver.recv() => match said {
                     None => return lost("the stream ended".to_owned()),
-                    Some(ManagerMessage::Settings { heartbeat, managers }) => {
-                        self.link.managers(&managers);
-                        beat = ticks(heartbeat.duration());
+                    Some(ManagerMessage::Settings(settings)) => {
+                        if let Err(no) = self.link.settings(&settings) {
+                            return lost(no.to_string());
+                        }
+                        beat = ticks(settings.heartbeat.duration());
                         continue;
                     }
-                    Some(ManagerMessage::Redirect { managers }) => {
-                        self.link.managers(&managers);
-                        return End::Redirected;
+                    Some(ManagerMessage::Trust(trust)) => {
+                        self.link.trust(&trust);
+                        continue;
+                    }
+                    Some(ManagerMessage::Redirect(settings)) => {
+                        return match self.link.settings(&settings) {
+                            Ok(()) => End::Redirected,
+                            Err(no) => lost(no.to_string()),
+                        };
                     }
                     Some(ManagerMessage::Refused { reason }) => return End::Refused(reason),
                     Some(message) => {

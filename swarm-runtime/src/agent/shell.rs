@@ -14,7 +14,7 @@ use swarm_core::model::{NodeDescription, NodeId, TaskId};
 use swarm_core::network::NetworkDriver;
 use swarm_core::protocol::{AgentMessage, ManagerMessage};
 use swarm_core::time::{Clock, SystemClock};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -137,6 +137,7 @@ impl AgentBuilder {
             timing: self.timing,
             clock: self.clock,
             amend: self.amend,
+            look: Notify::new(),
             leaving: Arc::default(),
         })
     }
@@ -152,6 +153,7 @@ pub struct Agent {
     timing: Timing,
     clock: Arc<dyn Clock>,
     amend: Arc<Amend>,
+    look: Notify,
     leaving: Arc<AtomicBool>,
 }
 
@@ -177,6 +179,12 @@ impl Agent {
     /// back, as one that broke.
     pub fn leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Describes the node again now, and not at the next regular look: what
+    /// [`describe_with`](AgentBuilder::describe_with) adds has changed.
+    pub fn describe_now(&self) {
+        self.look.notify_one();
     }
 
     /// Runs until it is cancelled or the cluster refuses the node. Either way tasks run on: the
@@ -263,7 +271,7 @@ impl Agent {
 
     async fn keep_describing(&self, description: &watch::Sender<NodeDescription>) {
         loop {
-            tokio::time::sleep(DESCRIBE_EVERY).await;
+            let _ = tokio::time::timeout(DESCRIBE_EVERY, self.look.notified()).await;
             match self.hands.executor.describe().await {
                 Ok(mut new) => {
                     (self.amend)(&mut new);

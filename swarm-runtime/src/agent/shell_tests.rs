@@ -3,7 +3,7 @@
 use swarm_core::executor::{Exit, LogOptions, LogSource};
 use swarm_core::id::IdSource;
 use swarm_core::model::{ContainerSpec, Task, TaskSpec, TaskState, TaskStatus};
-use swarm_core::protocol::{Assignments, Item, ItemKey, LogRequest};
+use swarm_core::protocol::{Assignments, Item, ItemKey, LogRequest, Settings};
 use swarm_core::time::Nanos;
 
 use super::super::link::{ManagerEnd, channel};
@@ -60,8 +60,7 @@ impl World {
         assert!(matches!(hello, Some(AgentMessage::Hello { .. })), "{hello:?}");
         let welcome = ManagerMessage::Welcome {
             session: self.ids.next(),
-            heartbeat: Nanos(20_000_000),
-            managers: Vec::new(),
+            settings: Settings { heartbeat: Nanos(20_000_000), ..Settings::default() },
         };
         end.sender.send(welcome).await.unwrap();
         Manager { end, set: 0, beats: 0 }

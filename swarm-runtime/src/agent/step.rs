@@ -1,6 +1,7 @@
 //! Pure: the next step of one task, as SwarmKit's `agent/exec/controller.go` takes it: one look,
 //! one step.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -236,9 +237,14 @@ impl Run {
     }
 
     /// Counts as being in another state from now on.
-    pub fn become_state(&mut self, state: TaskState, message: &str, now: Timestamp) {
+    pub fn become_state(
+        &mut self,
+        state: TaskState,
+        message: impl Into<Cow<'static, str>>,
+        now: Timestamp,
+    ) {
         self.status.state = state;
-        message.clone_into(&mut self.status.message);
+        self.status.message = message.into();
         self.status.err.clear();
         self.status.timestamp = now;
     }
@@ -319,7 +325,7 @@ impl Run {
             state if state < TaskState::Starting => TaskState::Rejected,
             _ => TaskState::Failed,
         };
-        self.end(state, &message, now);
+        self.end(state, message, now);
         self.status.err.clone_from(&error.message);
     }
 
@@ -338,7 +344,7 @@ impl Run {
         self.status.err = err;
     }
 
-    fn end(&mut self, state: TaskState, message: &str, now: Timestamp) {
+    fn end(&mut self, state: TaskState, message: impl Into<Cow<'static, str>>, now: Timestamp) {
         self.become_state(state, message, now);
         self.status.endpoints.clear();
         self.status.port_status.ports.clear();

@@ -221,7 +221,7 @@ async fn leftovers_of_a_crash_are_swept_and_volumes_stay() {
 async fn an_agent_and_its_executor_restart_and_the_task_runs_on() {
     use crate::agent::link::{ManagerEnd, channel};
     use swarm_core::model::{TaskState, TaskStatus};
-    use swarm_core::protocol::{AgentMessage, Assignments, Item, ManagerMessage};
+    use swarm_core::protocol::{AgentMessage, Assignments, Item, ManagerMessage, Settings};
 
     async fn session(
         streams: &mut tokio::sync::mpsc::Receiver<ManagerEnd>,
@@ -230,8 +230,10 @@ async fn an_agent_and_its_executor_restart_and_the_task_runs_on() {
         let mut end = streams.recv().await.unwrap();
         let welcome = ManagerMessage::Welcome {
             session: IdSource::random().next(),
-            heartbeat: swarm_core::time::Nanos::from_secs(5),
-            managers: Vec::new(),
+            settings: Settings {
+                heartbeat: swarm_core::time::Nanos::from_secs(5),
+                ..Settings::default()
+            },
         };
         end.sender.send(welcome).await.unwrap();
         let set = Assignments {

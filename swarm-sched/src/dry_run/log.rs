@@ -186,7 +186,7 @@ fn name_of_node(view: &Snapshot, node: NodeId) -> String {
 
 fn why_it_waits(task: &Task) -> String {
     match &task.status.err {
-        none if none.is_empty() => task.status.message.clone(),
+        none if none.is_empty() => task.status.message.to_string(),
         err => err.clone(),
     }
 }

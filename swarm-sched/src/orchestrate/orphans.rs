@@ -64,7 +64,7 @@ fn orphan(
     view: &Snapshot,
     node: NodeId,
     concerned: impl Fn(&Task) -> bool,
-    why: &str,
+    why: &'static str,
     ctx: &Ctx<'_>,
     plan: &mut Plan,
 ) {
@@ -73,7 +73,7 @@ fn orphan(
         let status = TaskStatus {
             state: TaskState::Orphaned,
             timestamp: ctx.now,
-            message: why.to_owned(),
+            message: why.into(),
             ..task.status.clone()
         };
         plan.changes.push(Change::Advance(task.id, Box::new(status)));

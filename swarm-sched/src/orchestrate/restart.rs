@@ -150,7 +150,7 @@ fn release(view: &Snapshot, slot: Slot<'_>, task: &Task, now: Timestamp, plan: &
 /// Keeps the places of one service in order. Lives for one plan.
 pub(super) struct Repair<'a> {
     pub(super) view: &'a Snapshot,
-    pub(super) maker: Maker<'a>,
+    pub(super) maker: Maker,
     pub(super) clean: Clean<'a>,
     /// Whether a roll-out has stopped after failures: from then on it changes nothing more.
     paused: bool,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use swarm_core::control::Ctx;
 use swarm_core::model::{
-    Driver, NodeId, Service, ServiceAnnotations, Task, TaskState, TaskStatus, Version,
+    NodeId, Service, ServiceAnnotations, Task, TaskState, TaskStatus, Version,
 };
 use swarm_core::store::{Snapshot, Touched};
 use swarm_core::time::Timestamp;
@@ -300,14 +300,12 @@ pub(super) fn goal(job_iteration: Option<Version>) -> TaskState {
 }
 
 /// Makes tasks of a service. What they share, they share.
-pub(super) struct Maker<'a> {
-    service: &'a Service,
-    annotations: Arc<ServiceAnnotations>,
-    log_driver: Option<Driver>,
+pub(super) struct Maker {
+    common: Task,
 }
 
-impl<'a> Maker<'a> {
-    pub(super) fn new(view: &Snapshot, service: &'a Service) -> Self {
+impl Maker {
+    pub(super) fn new(view: &Snapshot, service: &Service) -> Self {
         let annotations = ServiceAnnotations {
             name: service.spec.name.clone(),
             labels: service.spec.labels.clone(),
@@ -315,7 +313,19 @@ impl<'a> Maker<'a> {
         };
         let default = view.cluster().and_then(|it| it.spec.task_defaults.log_driver.clone());
         let log_driver = default.filter(|_| service.spec.task.log_driver.is_none());
-        Self { service, annotations: Arc::new(annotations), log_driver }
+        let job_iteration = service.job_iteration();
+        let common = Task {
+            spec: service.spec.task.clone(),
+            service_id: service.id,
+            desired_state: goal(job_iteration),
+            job_iteration,
+            log_driver,
+            spec_version: service.version,
+            annotations: Arc::new(annotations),
+            registry_auth: service.registry_auth.clone(),
+            ..Task::default()
+        };
+        Self { common }
     }
 
     /// A new task that shall run at once, in a place that may have had others.
@@ -324,24 +334,15 @@ impl<'a> Maker<'a> {
             Place::Slot(slot) => (slot, None),
             Place::Node(node) => (0, Some(node)),
         };
-        let job_iteration = self.service.job_iteration();
         Task {
-            id: ctx.ids.next(),
+            id: ctx.ids.beside(self.common.service_id),
             created_at: ctx.now,
             updated_at: ctx.now,
-            spec: self.service.spec.task.clone(),
-            service_id: self.service.id,
             slot,
             turn: former.map_or(0, |slot| slot.newest().turn + 1),
             node_id,
             status: TaskStatus::new(TaskState::New, ctx.now, "created"),
-            desired_state: goal(job_iteration),
-            job_iteration,
-            log_driver: self.log_driver.clone(),
-            spec_version: self.service.version,
-            annotations: self.annotations.clone(),
-            registry_auth: self.service.registry_auth.clone(),
-            ..Task::default()
+            ..self.common.clone()
         }
     }
 }

@@ -3,6 +3,7 @@
 
 mod global;
 mod jobs;
+mod matters;
 mod nodes;
 mod random;
 mod rebalance;

@@ -83,6 +83,8 @@ pub(super) struct Group<'a, S: Strategy> {
     pub(super) is_skewed: bool,
     /// Seats that turned out not to be of the crowd: the service has tasks there, or fails there.
     known: Bits,
+    /// Whether `known` has all of them.
+    knows_all: bool,
 }
 
 /// Nodes that agree in the values of the first preferences.
@@ -134,7 +136,16 @@ impl<'a, S: Strategy> Group<'a, S> {
         let levels = levels.map(|(label, skew)| Level { values: loads.values(label), skew });
         let levels = levels.collect();
         let known = Bits::none(loads.seats());
-        Self { strategy, demand, failures, loads, levels, is_skewed: false, known }
+        Self {
+            strategy,
+            demand,
+            failures,
+            loads,
+            levels,
+            is_skewed: false,
+            known,
+            knows_all: false,
+        }
     }
 
     /// The whole tree, before the first task.
@@ -263,12 +274,24 @@ impl<'a, S: Strategy> Group<'a, S> {
     /// Whether the service has no task on a node, and does not keep failing there.
     fn is_newcomer(&self, seat: usize) -> bool {
         let load = self.loads.at(seat);
-        load.active_of(self.demand.service) == 0
-            && self.failures.get(&load.node.id).is_none_or(|count| *count < FAULTY_AFTER)
+        self.knows_all
+            || load.active_of(self.demand.service) == 0
+                && self.failures.get(&load.id).is_none_or(|count| *count < FAULTY_AFTER)
+    }
+
+    /// For so many tasks: where the service is on no more nodes than that, to know them beforehand
+    /// costs less than to look at each node that is met.
+    pub(super) fn know_if_few(&mut self, tasks: usize) {
+        if self.strategy.newcomers_first() && self.loads.places(self.demand.service) <= tasks {
+            self.know_all();
+        }
     }
 
     /// Makes every node known that is not of the crowd: O(nodes that the service knows).
     fn know_all(&mut self) {
+        if std::mem::replace(&mut self.knows_all, true) {
+            return;
+        }
         let faulty = self.failures.iter().filter(|(_, count)| **count >= FAULTY_AFTER);
         let faulty = faulty.filter_map(|(node, _)| self.loads.seat(*node));
         let served = self.loads.places_of(self.demand.service).map(|(seat, _)| seat);
@@ -299,7 +322,7 @@ impl<'a, S: Strategy> Group<'a, S> {
 
     fn score(&self, seat: usize) -> Rank<S::Score> {
         let load = self.loads.at(seat);
-        let failures = self.failures.get(&load.node.id).copied().unwrap_or(0);
+        let failures = self.failures.get(&load.id).copied().unwrap_or(0);
         let score = self.strategy.score(&Candidate { load, demand: self.demand, failures });
         (self.demand.affinities.missed_on(load), score)
     }

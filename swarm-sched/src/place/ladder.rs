@@ -41,6 +41,8 @@ impl Ladder {
 
     /// The first rung from this number on.
     pub(super) fn rung(&self, from: u64) -> Option<(u64, &Bits)> {
-        self.rungs.range(from..).next().map(|(number, rung)| (*number, rung))
+        // Most often it is this one, and looking for one is cheaper than opening a range.
+        let here = self.rungs.get(&from).map(|rung| (from, rung));
+        here.or_else(|| self.rungs.range(from..).next().map(|(number, rung)| (*number, rung)))
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use swarm_core::model::{
-    DiscreteResource, GenericResource, NamedResource, Node, PortConfig, PortProtocol, PublishMode,
-    Resources, ServiceId, Task, TaskState,
+    DiscreteResource, GenericResource, NamedResource, Node, NodeId, PortConfig, PortProtocol,
+    PublishMode, Resources, ServiceId, Task, TaskState,
 };
 
 /// How much of what a node reports is counted as there, in thousandths: 1,000 is all of it, 1,050 is
@@ -35,6 +35,8 @@ fn thousandths(amount: i64, of: u32) -> i64 {
 pub struct NodeLoad {
     /// The node.
     pub node: Arc<Node>,
+    /// Its id, without a look at the node, which lies elsewhere in the memory.
+    pub(super) id: NodeId,
     /// Its tasks that shall run.
     active: u64,
     /// In order of id; most nodes have tasks of few services.
@@ -88,6 +90,7 @@ impl NodeLoad {
         let total_cpus = thousandths(nano_cpus, overcommit.cpus);
         let total_memory = thousandths(memory_bytes, overcommit.memory);
         Self {
+            id: node.id,
             node,
             active: 0,
             active_by_service: Vec::new(),

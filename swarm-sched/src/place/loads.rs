@@ -13,7 +13,7 @@
 //! | structure | what for | a task |
 //! |---|---|---|
 //! | `nodes`: a [`NodeLoad`] for each seat | filters, scores | O(log services on the node) |
-//! | `services`: where each service has tasks, where it failed | what spread looks at first | O(log nodes of the service) |
+//! | `services`: where each service has tasks, where it failed | what spread looks at first | O(1) |
 //! | `Ladder`: which seats have how many tasks | the emptiest node without a search | O(log rungs) |
 //! | `Shapes`: which seats may suit certain needs | no filter is asked twice | O(shapes) when it ends |
 //! | `labels`: the seats by the value of a label | branches of placement preferences | nothing |
@@ -23,7 +23,8 @@
 //! # What is assumed
 //!
 //! What was answered is usually what is in the next view, so it stays counted, and is noted in
-//! `assumed`; following a view in which it did not come true takes it back.
+//! `assumed`, in the order of the answers; following a view in which it did not come true takes it
+//! back. Within a step views are not even followed: it is enough that the last answer came true.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +35,7 @@ use swarm_core::model::{
     GenericResource, Node, NodeId, ServiceId, Task, TaskId, TaskState, Version,
 };
 use swarm_core::scheduler::Placed;
-use swarm_core::store::Snapshot;
+use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
 use super::constraint::label_of;
@@ -56,15 +57,15 @@ pub struct Loads {
     ladder: Ladder,
     shapes: Shapes,
     labels: Labels,
-    assumed: IdMap<TaskId, Assumed>,
+    assumed: Vec<Assumed>,
     overcommit: Overcommit,
 }
 
 /// Where a service is.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct ServiceLoad {
-    /// How many of its tasks that shall run each node has.
-    nodes: BTreeMap<NodeId, u64>,
+    /// How many of its tasks that shall run each node has. Nobody asks for them in order.
+    nodes: IdMap<NodeId, u64>,
     /// Its tasks that failed on a node, as far as the store keeps them.
     failed: BTreeMap<TaskId, (NodeId, Version, Timestamp)>,
 }
@@ -106,9 +107,12 @@ impl Loads {
     /// the other.
     pub fn follow(&mut self, from: &Snapshot, to: &Snapshot) {
         self.follow_nodes(from, to);
+        let mut assumed: Vec<_> = std::mem::take(&mut self.assumed).into_iter().map(Some).collect();
+        let tasks = assumed.iter().flatten().map(|assumed| assumed.task.id);
+        let answers: IdMap<TaskId, usize> = tasks.zip(0..).collect();
         for (old, new) in to.tasks.changes_since(&from.tasks) {
-            let assumed = old.and_then(|old| self.assumed.remove(&old.id));
-            match (assumed, old, new) {
+            let answer = old.and_then(|old| answers.get(&old.id));
+            match (answer.and_then(|answer| assumed[*answer].take()), old, new) {
                 (Some(assumed), _, Some(new)) if assumed.came_true(new) => {}
                 (None, Some(old), Some(new)) if same_share(old, new) => {}
                 (assumed, old, new) => {
@@ -120,12 +124,21 @@ impl Loads {
                 }
             }
         }
-        self.retract_all();
+        assumed.iter().flatten().for_each(|assumed| self.retract(assumed));
     }
 
-    /// Whether a task is what it was assumed to become.
-    pub(super) fn came_true(&self, task: &Task) -> bool {
-        self.assumed.get(&task.id).is_some_and(|assumed| assumed.came_true(task))
+    /// Whether what was written is the last answer, of so many tasks, come true.
+    pub(super) fn came_true(&self, count: usize, written: &[Option<Object>]) -> bool {
+        let given = self.assumed.len().checked_sub(count).map(|given| &self.assumed[given..]);
+        given.is_some_and(|given| {
+            given.len() == written.len()
+                && given.iter().zip(written).all(|(assumed, written)| match written {
+                    Some(Object::Task(task)) => {
+                        task.id == assumed.task.id && assumed.came_true(task)
+                    }
+                    _ => false,
+                })
+        })
     }
 
     /// Nodes that are new or differ are added up from the old tasks; then those can be followed.
@@ -144,11 +157,11 @@ impl Loads {
             }
         }
         if gone || !come.is_empty() {
-            self.nodes.retain(|load| to.nodes.get(load.node.id).is_some());
+            self.nodes.retain(|load| to.nodes.get(load.id).is_some());
             self.nodes.append(&mut come);
-            self.nodes.sort_by_key(|load| load.node.id);
+            self.nodes.sort_by_key(|load| load.id);
             let seats = self.nodes.iter().enumerate();
-            self.seats = seats.map(|(seat, load)| (load.node.id, seat)).collect();
+            self.seats = seats.map(|(seat, load)| (load.id, seat)).collect();
             self.ladder = Ladder::of(self.nodes.iter().map(NodeLoad::active));
             self.shapes.clear();
             self.labels.clear();
@@ -218,12 +231,11 @@ impl Loads {
 
     /// Puts a task on a node that it fits on, and assumes that this will be.
     pub(super) fn settle(&mut self, task: &Arc<Task>, seat: usize) -> Placed {
-        let node = self.nodes[seat].node.id;
+        let node = self.nodes[seat].id;
         let wanted: &[GenericResource] = reservation(task).map_or(&[], |it| &it.generic);
         let generic = self.nodes[seat].choose_all(wanted).unwrap_or_default();
         self.share(node, Some(seat), &Share { task, claims: &generic }, 1);
-        let assumed = Assumed { task: task.clone(), node, generic: generic.clone() };
-        self.assumed.insert(task.id, assumed);
+        self.assumed.push(Assumed { task: task.clone(), node, generic: generic.clone() });
         Placed { task: task.id, node, generic }
     }
 
@@ -233,9 +245,7 @@ impl Loads {
     }
 
     fn retract_all(&mut self) {
-        let mut left: Vec<_> = std::mem::take(&mut self.assumed).into_values().collect();
-        // In the order of ids: nothing may depend on that of a hash map.
-        left.sort_unstable_by_key(|assumed| assumed.task.id);
+        let left = std::mem::take(&mut self.assumed);
         left.iter().for_each(|assumed| self.retract(assumed));
     }
 
@@ -307,6 +317,16 @@ impl Loads {
         )
     }
 
+    /// Prepares to settle so many tasks.
+    pub(super) fn expect(&mut self, count: usize) {
+        self.assumed.reserve(count);
+    }
+
+    /// How many nodes a service has tasks on that shall run.
+    pub(super) fn places(&self, service: ServiceId) -> usize {
+        self.services.get(&service).map_or(0, |service| service.nodes.len())
+    }
+
     /// The seats where a service has tasks that shall run, with their number.
     pub(super) fn places_of(&self, service: ServiceId) -> impl Iterator<Item = (usize, u64)> {
         let nodes = self.services.get(&service).into_iter().flat_map(|service| &service.nodes);
@@ -330,7 +350,7 @@ impl Loads {
     /// Nothing may be assumed.
     pub(super) fn is_right(&self, seat: usize, view: &Snapshot) -> bool {
         let load = &self.nodes[seat];
-        let Some(node) = view.nodes.get(load.node.id) else { return false };
+        let Some(node) = view.nodes.get(load.id) else { return false };
         let rung = self.ladder.rung(load.active());
         let counted = |service| self.services.get(&service)?.nodes.get(&node.id).copied();
         *load == self.added_up(node, view)

@@ -1,5 +1,7 @@
 //! Pure: which waiting tasks are placed together, when, and what is written about it.
 
+use std::borrow::Cow;
+use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -45,7 +47,7 @@ impl Place {
     }
 
     /// Places the waiting tasks of one service.
-    fn place_service(&self, service: ServiceId, ctx: &mut Ctx<'_>, run: &mut Run) {
+    fn place_service(&self, service: ServiceId, ctx: &mut Ctx<'_>, run: &mut Run<'_>) {
         let owner = run.view.services.get(service).cloned();
         if owner.is_none() && !service.is_nil() {
             return;
@@ -61,21 +63,24 @@ impl Place {
 }
 
 /// A plan in the making: one group of tasks sees where the ones before it went.
-struct Run {
-    view: Snapshot,
+struct Run<'a> {
+    view: Cow<'a, Snapshot>,
     /// What `view` shows already.
     staged: Vec<Change>,
     /// What the last group did: staged only if another group follows.
     last: Vec<Change>,
 }
 
-impl Run {
-    fn on(view: &Snapshot) -> Self {
-        Self { view: view.clone(), staged: Vec::new(), last: Vec::new() }
+impl<'a> Run<'a> {
+    fn on(view: &'a Snapshot) -> Self {
+        Self { view: Cow::Borrowed(view), staged: Vec::new(), last: Vec::new() }
     }
 
     fn stage(&mut self, now: Timestamp) {
-        let staged = self.view.stage_all(self.last.iter().cloned(), now);
+        if self.last.is_empty() {
+            return;
+        }
+        let staged = self.view.to_mut().stage_all(self.last.iter().cloned(), now);
         debug_assert!(
             staged.iter().all(Result::is_ok),
             "a placement on a fresh view is legal: {staged:?}"
@@ -190,21 +195,35 @@ fn groups(view: &Snapshot, service: ServiceId) -> Vec<Vec<Arc<Task>>> {
 /// been rolled back, to a version with other ports. Tasks of no service have no version in common.
 fn alike(a: &Task, b: &Task) -> bool {
     let (ours, theirs) = (a.networks.iter(), b.networks.iter());
+    // What was allocated at one time is shared: then it need not be compared.
+    let same_endpoint = match (&a.endpoint, &b.endpoint) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b) || a == b,
+        (a, b) => a.is_none() && b.is_none(),
+    };
     a.spec_version == b.spec_version
         && (!a.service_id.is_nil() || a.spec == b.spec)
-        && a.endpoint == b.endpoint
+        && same_endpoint
         && ours.map(|place| place.network.id).eq(theirs.map(|place| place.network.id))
 }
 
 /// What to write about a scheduler's answer; nothing about a refusal that stands there already.
 fn changes(tasks: &[Arc<Task>], answer: Placements, now: Timestamp) -> Vec<Change> {
-    let by_id: IdMap<TaskId, &Arc<Task>> = tasks.iter().map(|task| (task.id, task)).collect();
-    let placed = answer.placed.into_iter().filter_map(|placed| {
-        let task = by_id.get(&placed.task)?;
-        Some(Change::update(assigned(task, placed, now)))
-    });
-    let refused = answer.refused.into_iter().filter_map(|refused| {
-        let task = by_id.get(&refused.task)?;
+    // Answers come in the order of the tasks, as a rule.
+    let by_id = || tasks.iter().map(|task| (task.id, task)).collect::<IdMap<TaskId, _>>();
+    let (mut next, by_id) = (tasks.iter(), LazyCell::new(by_id));
+    let mut find = |id: TaskId| {
+        let expected = next.next().filter(|task| task.id == id);
+        expected.or_else(|| by_id.get(&id).copied())
+    };
+    let mut changes = Vec::with_capacity(tasks.len());
+    changes.extend(
+        answer
+            .placed
+            .into_iter()
+            .filter_map(|placed| Some(Change::update(assigned(find(placed.task)?, placed, now)))),
+    );
+    changes.extend(answer.refused.into_iter().filter_map(|refused| {
+        let task = find(refused.task)?;
         let known = task.status.err == refused.why && task.status.message == PENDING;
         (!known).then(|| {
             let mut task = Task::clone(task);
@@ -212,8 +231,8 @@ fn changes(tasks: &[Arc<Task>], answer: Placements, now: Timestamp) -> Vec<Chang
             task.status.err = refused.why;
             Change::update(task)
         })
-    });
-    placed.chain(refused).collect()
+    }));
+    changes
 }
 
 fn assigned(task: &Task, placed: Placed, now: Timestamp) -> Task {

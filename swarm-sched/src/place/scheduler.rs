@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
-use swarm_core::model::{NodeId, ServiceId, Task, TaskId};
+use swarm_core::model::{NodeId, Task};
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::{Mark, Snapshot};
 
@@ -17,8 +17,9 @@ use super::priority;
 use super::strategies::Spread;
 use super::strategy::Strategy;
 
-/// After so many answers one node is compared with what the view says about it.
-const ANSWERS_PER_CHECK: usize = 16;
+/// After so many answers one node is compared with what the view says about it; after more if it has
+/// more tasks than that, which all are looked at.
+const ANSWERS_PER_CHECK: u64 = 16;
 
 /// Places tasks on the nodes that pass every filter, evenly over the branches of the placement
 /// preferences, and within a branch by a [`Strategy`].
@@ -40,9 +41,11 @@ pub(super) struct Memory {
     pub(super) loads: Loads,
     /// The view of the last answer, which came from `seen` by earlier answers alone.
     last: Option<Mark>,
-    /// What was answered to it.
-    given: Vec<(ServiceId, TaskId)>,
-    answers: usize,
+    /// How many tasks were given a node in it.
+    given: usize,
+    /// The answers since the last check, and the checks.
+    answers: u64,
+    checks: usize,
 }
 
 /// Swarm's own scheduler.
@@ -83,11 +86,12 @@ impl Memory {
         ctx: &Ctx<'_>,
     ) -> Placements {
         let mut answer = Placements::default();
-        let Some(first) = view.tasks.first() else { return answer };
+        if view.tasks.is_empty() {
+            return answer;
+        }
         self.follow(view.snapshot);
         self.answer(strategy, view, ctx, &mut answer);
-        let placed = answer.placed.iter();
-        self.given.extend(placed.map(|placed| (first.service_id, placed.task)));
+        self.given = answer.placed.len();
         answer
     }
 
@@ -114,7 +118,10 @@ impl Memory {
         let Some(first) = free.first() else { return };
         let failures = loads.failures(first, ctx.now);
         let topology = topology.as_ref();
+        loads.expect(free.len());
+        answer.placed.reserve(free.len());
         let mut group = Group::new(strategy, &demand, &failures, loads, (first, topology));
+        group.know_if_few(free.len());
         let mut tree = Group::<S>::root();
         let mut tasks = free.into_iter();
         let refused = tasks.find(|task| match group.pick(&mut tree, task) {
@@ -148,21 +155,25 @@ impl Memory {
             self.loads.follow(&seen, view);
         }
         self.last = view.mark().cloned();
-        self.given.clear();
+        self.given = 0;
         self.answers += 1;
-        let seats = self.loads.seats();
-        if seats > 0 && self.answers.is_multiple_of(ANSWERS_PER_CHECK) {
-            // Large steps that meet every seat in the end, whatever their number.
-            let seat = (self.answers / ANSWERS_PER_CHECK).wrapping_mul(2_654_435_761) % seats;
-            if !self.loads.is_right(seat, view) {
-                let node = self.loads.at(seat).node.id;
-                debug_assert!(false, "the load of node {node} is not what its tasks say");
-                tracing::error!(%node, "the remembered load of a node was wrong: a bug; adding up");
-                let overcommit = self.loads.overcommit();
-                self.loads = Loads::new(overcommit);
-                self.loads.follow(&Snapshot::default(), view);
-            }
+        let Some(seat) = self.to_check() else { return };
+        (self.answers, self.checks) = (0, self.checks + 1);
+        if !self.loads.is_right(seat, view) {
+            let node = self.loads.at(seat).node.id;
+            debug_assert!(false, "the load of node {node} is not what its tasks say");
+            tracing::error!(%node, "the remembered load of a node was wrong: a bug; adding up");
+            let overcommit = self.loads.overcommit();
+            self.loads = Loads::new(overcommit);
+            self.loads.follow(&Snapshot::default(), view);
         }
+    }
+
+    /// The seat of the node to compare now, if one is due.
+    fn to_check(&self) -> Option<usize> {
+        // Large steps that meet every seat in the end, whatever their number.
+        let seat = self.checks.wrapping_mul(2_654_435_761).checked_rem(self.loads.seats())?;
+        (self.answers >= ANSWERS_PER_CHECK.max(self.loads.at(seat).active())).then_some(seat)
     }
 }
 
@@ -172,10 +183,7 @@ impl Memory {
     /// further change of it would copy what it touches.
     fn knows(&self, view: &Snapshot) -> bool {
         let staged = self.last.as_ref().and_then(|last| view.staged_since(last));
-        let came_true = |(service, task): &(ServiceId, TaskId)| {
-            view.tasks.of(*service, *task).is_some_and(|task| self.loads.came_true(task))
-        };
-        staged == Some(self.given.len()) && self.given.iter().all(came_true)
+        staged.is_some_and(|written| self.loads.came_true(self.given, written))
     }
 }
 

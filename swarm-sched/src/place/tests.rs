@@ -157,6 +157,7 @@ fn a_claimed_name_is_one_tasks_until_that_has_ended() {
     // One reservation that asks for the kind twice gets different ones.
     let twice = vec![gpus("gpu", 1), gpus("gpu", 1)];
     let pair = world.service("pair", 1, |spec| reserve(spec, |r| r.generic = twice));
+    world.settle();
     let one = world.service("one", 2, |spec| reserve(spec, |r| r.generic = vec![gpus("gpu", 1)]));
     world.settle();
     assert_eq!(world.tasks_of(pair)[0].generic_resources, ["G0", "G1"].map(gpu_named));

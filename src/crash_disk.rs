@@ -1,0 +1,122 @@
+//! A disk for tests on which the process dies at the change that a test names: before it, in the
+//! middle of it, or right after it. What was written until then is there afterwards.
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use swarm_raft::{Disk, DiskFile, FsDisk};
+
+/// When the process dies, relative to a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Crash {
+    Before,
+    /// Half of a write happens; anything else not at all.
+    Torn,
+    After,
+}
+
+impl Crash {
+    pub(crate) const ALL: [Self; 3] = [Self::Before, Self::Torn, Self::After];
+}
+
+/// The disk; clones share it.
+#[derive(Clone)]
+pub(crate) struct CrashDisk {
+    changes: Arc<AtomicU64>,
+    at: u64,
+    crash: Crash,
+}
+
+impl CrashDisk {
+    /// Dies at the change with this number, counted from one; never at 0.
+    pub(crate) fn new(at: u64, crash: Crash) -> Self {
+        Self { changes: Arc::default(), at, crash }
+    }
+
+    /// How many changes were tried.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::SeqCst)
+    }
+
+    fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let number = 1 + self.changes.fetch_add(1, Ordering::SeqCst);
+        let dead = || io::Error::other("the process has died");
+        match () {
+            () if self.at == 0 || number < self.at => change(),
+            () if number == self.at && self.crash == Crash::After => {
+                change()?;
+                Err(dead())
+            }
+            () => Err(dead()),
+        }
+    }
+}
+
+impl Disk for CrashDisk {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.change(|| FsDisk.create_dir(path))
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {
+        FsDisk.lock(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        FsDisk.list(dir)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        FsDisk.read(path)
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        let file = self.change(|| FsDisk.create(path))?;
+        Ok(Box::new(CrashFile { disk: self.clone(), file }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(CrashFile { disk: self.clone(), file: FsDisk.open(path)? }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.change(|| FsDisk.rename(from, to))
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.change(|| FsDisk.remove(path))
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.change(|| FsDisk.sync_dir(dir))
+    }
+}
+
+struct CrashFile {
+    disk: CrashDisk,
+    file: Box<dyn DiskFile>,
+}
+
+impl DiskFile for CrashFile {
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let (disk, file) = (&self.disk, &mut self.file);
+        if disk.crash == Crash::Torn && disk.at == disk.changes() + 1 {
+            file.write_at(offset, &bytes[..bytes.len() / 2])?;
+        }
+        disk.change(|| file.write_at(offset, bytes))
+    }
+
+    fn allocate(&mut self, len: u64) -> io::Result<()> {
+        self.disk.change(|| self.file.allocate(len))
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.disk.change(|| self.file.truncate(len))
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.disk.change(|| self.file.sync())
+    }
+}

@@ -1,0 +1,323 @@
+//! The managers' group on one manager: it takes raft's messages, writes down who asks for a place, and
+//! carries out what [`roles`] decides while it leads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use swarm_core::model::{ManagerStatus, Node, NodeRole, Reachability};
+use swarm_core::store::{Batch, Change, CommitError, Epoch, Leadership, Snapshot, Store};
+use swarm_core::time::Clock;
+use swarm_raft::{LinkError, MemberError, Message, MessageKind, Peer, RaftLink, RaftStore};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::roles::{self, Step};
+use crate::error::{ApiError, Code};
+use crate::identity::Identity;
+use crate::rpc::RaftCall;
+use crate::rpc::message::JoinGroup;
+use crate::rpc::service::GroupService;
+
+/// The group is looked at this often, and after every commit: who is reachable is not in the store.
+const LOOK: Duration = Duration::from_secs(1);
+/// The pause after a step that failed (SwarmKit: 5 s).
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+/// How long a manager that asks for a place may take to answer at its address (SwarmKit: 5 s).
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where the count begins in the number of a start: see [`ManagerStatus::start`].
+pub(crate) const START_COUNT: u32 = 32;
+
+/// The store as a member of a group, and the way to the other members.
+#[derive(Clone)]
+pub struct Replicated {
+    /// The member.
+    pub raft: Arc<RaftStore>,
+    /// How it reaches the others.
+    pub link: Arc<dyn RaftLink>,
+}
+
+/// One manager's share in the group.
+pub struct Group {
+    store: Arc<dyn Store>,
+    member: Replicated,
+    clock: Arc<dyn Clock>,
+}
+
+impl Group {
+    /// The share of the manager with this store, which is, or is in front of, the member.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, member: Replicated, clock: Arc<dyn Clock>) -> Self {
+        Self { store, member, clock }
+    }
+
+    /// Keeps the group's members as the cluster's nodes say, in every term in which this manager
+    /// leads. Never returns; drop it to stop.
+    pub async fn run(&self) {
+        let mut leadership = self.store.leadership();
+        loop {
+            let epoch = leadership.borrow_and_update().epoch();
+            let Some(epoch) = epoch else {
+                if leadership.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            tokio::select! {
+                () = self.lead(epoch) => {}
+                _ = leadership.wait_for(|now| now.epoch() != Some(epoch)) => {}
+            }
+        }
+    }
+
+    async fn lead(&self, epoch: Epoch) {
+        let mut held = Vec::new();
+        let since = Instant::now();
+        loop {
+            let view = self.store.snapshot();
+            let (status, me) = (self.member.raft.status(), self.member.raft.raft_id());
+            let (step, now_held) = roles::next(&view, &status, me, since.elapsed());
+            if now_held != held {
+                for held in &now_held {
+                    warn!(node = %held.node, why = held.why, "cannot be demoted yet");
+                }
+                held = now_held;
+            }
+            match step {
+                Some(step) => {
+                    if let Err(error) = self.carry_out(step, epoch).await {
+                        warn!(%error, "the managers' group was not changed; trying again");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                    }
+                }
+                None => {
+                    let mut watch = self.store.watch(view.version());
+                    let _ = tokio::time::timeout(LOOK, watch.next()).await;
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&self, step: Step, epoch: Epoch) -> Result<(), MemberError> {
+        let raft = &self.member.raft;
+        match step {
+            Step::Write(changes) => {
+                let batch = Batch { at: self.clock.now(), epoch: Some(epoch), changes };
+                match self.store.commit(batch).await {
+                    Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
+                    Err(error) => Err(MemberError::Refused(error.to_string())),
+                }
+            }
+            Step::Admit(peer) => {
+                info!(raft_id = peer.raft_id, addr = %peer.address, "a manager is admitted");
+                raft.add_learner(&peer).await
+            }
+            Step::LetVote(id) => {
+                info!(raft_id = id, "a manager is up to date and votes from now on");
+                raft.let_vote(id).await
+            }
+            Step::Relocate(peer) => {
+                info!(raft_id = peer.raft_id, addr = %peer.address, "a manager moved");
+                raft.relocate(&peer).await
+            }
+            Step::Remove(id) => {
+                info!(raft_id = id, "a manager leaves the group");
+                raft.remove_member(id).await
+            }
+            Step::HandOver(id) => {
+                info!(to = id, "this manager is to leave the group: another one leads");
+                raft.transfer_leadership(id).await
+            }
+        }
+    }
+
+    /// Whether somebody takes raft's messages at a prospective member's address.
+    async fn answers(&self, peer: &Peer) -> Result<(), ApiError> {
+        let message = Message { kind: MessageKind::ReadIndex, body: Bytes::new() };
+        let call = tokio::time::timeout(ANSWER_WITHIN, self.member.link.call(peer, message));
+        let reason = match call.await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {ANSWER_WITHIN:?}"),
+        };
+        let text = format!(
+            "could not connect to prospective new cluster member using its advertised address: {reason}"
+        );
+        Err(ApiError::rpc(Code::FailedPrecondition, text))
+    }
+}
+
+#[async_trait]
+impl GroupService for Group {
+    async fn receive(&self, peer: Identity, call: RaftCall) -> Result<Bytes, ApiError> {
+        let raft = &self.member.raft;
+        if call.to != raft.raft_id() {
+            let text = format!("this is not the manager with the raft id {}", call.to);
+            return Err(ApiError::rpc(Code::FailedPrecondition, text));
+        }
+        may_speak(&self.store.snapshot(), peer, call.from)?;
+        raft.receive(call.message).await.map_err(|error| match error {
+            LinkError::Malformed(_) => ApiError::rpc(Code::InvalidArgument, error.to_string()),
+            _ => ApiError::rpc(Code::FailedPrecondition, error.to_string()),
+        })
+    }
+
+    async fn join(
+        &self,
+        peer: Identity,
+        remote: SocketAddr,
+        request: JoinGroup,
+    ) -> Result<(), ApiError> {
+        let own = request.raft_id == self.member.raft.raft_id();
+        is_no_copy(&self.store.snapshot(), peer, &request)?;
+        let starts = request.addr.is_empty();
+        if starts && *self.store.leadership().borrow() == Leadership::None {
+            // It may be what is missing for a majority: it is not kept waiting.
+            return Err(ApiError::rpc(Code::Unavailable, "there is no leader to write it down"));
+        }
+        let request = match starts {
+            true => request,
+            false => JoinGroup { addr: reachable_address(&request.addr, remote)?, ..request },
+        };
+        if !own && !starts {
+            let member = Peer { raft_id: request.raft_id, address: request.addr.clone() };
+            self.answers(&member).await?;
+            // There may be no leader to write it down before it can be reached.
+            if may_speak(&self.store.snapshot(), peer, member.raft_id).is_ok() {
+                self.member.raft.found(&member);
+            }
+        }
+        let not_now = |error: CommitError| ApiError::rpc(Code::Unavailable, error.to_string());
+        loop {
+            // Nobody is refused for what this manager has yet to hear.
+            self.store.barrier().await.map_err(not_now)?;
+            let view = self.store.snapshot();
+            let Some(change) = place(&view, peer, &request)? else { return Ok(()) };
+            match self.store.commit(Batch::new(self.clock.now(), vec![change])).await {
+                Ok(_) => {
+                    info!(node = %peer.node, addr = request.addr, "a manager has its place in the group");
+                    return Ok(());
+                }
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(not_now(error)),
+            }
+        }
+    }
+}
+
+/// Whether a node may send raft's messages under an id.
+///
+/// It may not once this manager has applied that it left the group. A node that is not known, or that
+/// is known as a worker which never was a manager, may lead by now: this manager may lag behind.
+fn may_speak(view: &Snapshot, peer: Identity, raft_id: u64) -> Result<(), ApiError> {
+    let refused = |text: String| Err(ApiError::rpc(Code::PermissionDenied, text));
+    if let Some(node) = view.nodes.get(peer.node)
+        && node.former_raft_ids.contains(&raft_id)
+    {
+        return refused(format!("node {} was taken out of the managers' group", peer.node));
+    }
+    let owner = view
+        .nodes
+        .iter()
+        .find(|node| node.manager_status.as_ref().is_some_and(|status| status.raft_id == raft_id));
+    if owner.is_some_and(|owner| owner.id != peer.node) {
+        return refused(format!("the raft id {raft_id} is another node's than {}", peer.node));
+    }
+    Ok(())
+}
+
+/// What gives a manager its place; nothing where it has it.
+fn place(view: &Snapshot, peer: Identity, wish: &JoinGroup) -> Result<Option<Change>, ApiError> {
+    let refused = |code, text: String| Err(ApiError::rpc(code, text));
+    let Some(node) = view.nodes.get(peer.node) else {
+        // It joined a moment ago, through another manager.
+        let text = format!("node {} is not known here yet: try again", peer.node);
+        return refused(Code::Unavailable, text);
+    };
+    if node.role != NodeRole::Manager || node.spec.role != NodeRole::Manager {
+        return refused(Code::PermissionDenied, format!("node {} is no manager", node.id));
+    }
+    let is = |status: &ManagerStatus| status.raft_id == wish.raft_id;
+    let taken = view.nodes.iter().any(|other| {
+        let now = other.manager_status.as_ref().is_some_and(is) && other.id != node.id;
+        now || other.former_raft_ids.contains(&wish.raft_id)
+    });
+    if taken {
+        let text = format!("the raft id {} was used before", wish.raft_id);
+        return refused(Code::AlreadyExists, text);
+    }
+    is_no_copy(view, peer, wish)?;
+    let mut node = Node::clone(node);
+    let had = node.manager_status.take();
+    let place = match &had {
+        Some(had) if is(had) => {
+            let addr = if wish.addr.is_empty() { &had.addr } else { &wish.addr };
+            ManagerStatus { addr: addr.clone(), start: wish.start, ..had.clone() }
+        }
+        // It will ask for a place when it listens.
+        _ if wish.addr.is_empty() => return Ok(None),
+        _ => {
+            node.former_raft_ids.extend(had.as_ref().map(|had| had.raft_id));
+            ManagerStatus {
+                raft_id: wish.raft_id,
+                addr: wish.addr.clone(),
+                start: wish.start,
+                reachability: Reachability::Unknown,
+                ..Default::default()
+            }
+        }
+    };
+    if had.as_ref() == Some(&place) {
+        return Ok(None);
+    }
+    node.manager_status = Some(place);
+    Ok(Some(Change::update(node)))
+}
+
+/// Refuses a manager that has said a later start than its state directory knows of, or another one:
+/// the directory is a copy from before. True on however old a view: starts are counted.
+fn is_no_copy(view: &Snapshot, peer: Identity, wish: &JoinGroup) -> Result<(), ApiError> {
+    let status = view.nodes.get(peer.node).and_then(|node| node.manager_status.as_ref());
+    let said = status.filter(|status| status.raft_id == wish.raft_id).map_or(0, |s| s.start);
+    let known = said == wish.start || said == wish.before;
+    if known || said >> START_COUNT < wish.before >> START_COUNT {
+        return Ok(());
+    }
+    let text = format!(
+        "manager {} has started since its state directory was as it is now: it is an old copy, which has \
+         forgotten what it confirmed. Demote and remove the node, empty the directory and join again",
+        peer.node
+    );
+    Err(ApiError::rpc(Code::FailedPrecondition, text))
+}
+
+fn reachable_address(addr: &str, remote: SocketAddr) -> Result<String, ApiError> {
+    let parsed: SocketAddr = addr.parse().map_err(|_| {
+        let text = format!("{addr:?} is not an address of the form ADDRESS:PORT");
+        ApiError::rpc(Code::InvalidArgument, text)
+    })?;
+    let ip = if parsed.ip().is_unspecified() { remote.ip() } else { parsed.ip() };
+    Ok(SocketAddr::new(ip, parsed.port()).to_string())
+}
+
+/// The group of a manager whose store has no members.
+pub struct NoGroup;
+
+#[async_trait]
+impl GroupService for NoGroup {
+    async fn receive(&self, _: Identity, _: RaftCall) -> Result<Bytes, ApiError> {
+        Err(alone())
+    }
+
+    async fn join(&self, _: Identity, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {
+        Err(alone())
+    }
+}
+
+fn alone() -> ApiError {
+    let text = "this manager's store is its own: it takes no other managers";
+    ApiError::rpc(Code::Unimplemented, text)
+}
