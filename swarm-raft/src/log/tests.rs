@@ -1,13 +1,18 @@
 //! The log below openraft: frames, records, replay.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
 
 use openraft::BasicNode;
 
 use super::replay::Replay;
+use super::{Log, Sizes};
 use crate::frame::{FILE_HEADER, FileKind, Scan, Tail, encode_frame, encode_header, scan};
+use crate::keys::DataKeys;
 use crate::record::{Base, Record};
 use crate::seal::{FileKey, FileSalt, SealKey};
+use crate::tests::sim_disk::SimDisk;
 use crate::types::{Entry, LogId, Membership, Payload, Proposal, Vote};
 
 const SALT: FileSalt = FileSalt { generation: 1, random: [1; 32] };
@@ -162,4 +167,19 @@ fn a_replay_follows_truncations_and_purges() {
     assert_eq!(later, Ok((Some(7), vec![8])), "the purge that removed a segment may come after");
     assert!(play(vec![blank(0), blank(2)]).is_err(), "a hole is refused");
     assert!(play(vec![blank(4)]).is_err(), "a missing beginning is refused");
+}
+
+#[tokio::test]
+async fn a_segment_goes_that_was_purged_whole_while_it_was_the_last() {
+    let (disk, dir) = (Arc::new(SimDisk::default()), Path::new("/sim"));
+    let keys = DataKeys::load(disk.clone(), dir, true, None).unwrap();
+    let sizes = Sizes { segment: 4 << 10, reserve: 4 << 10 };
+    let log = Log::open(disk, dir, keys.clone(), 1, sizes, Box::new(())).unwrap();
+    let ring = keys.clone();
+    let new_key = move || ring.seal_with(SealKey::from_bytes(&[1; 32]));
+    // The new key comes after the purge has been looked at, and before the next segment begins.
+    let records = vec![blank(0), blank(1), Record::Purged(id(1, 1))];
+    log.write(records, Box::new(move |_| assert!(new_key().unwrap(), "there is a new key")));
+    log.close().await;
+    assert_eq!(log.oldest_generation(), keys.newest(), "nothing needs the old key");
 }

@@ -165,26 +165,29 @@ impl Writer {
                 }
                 Record::Purged(id) => {
                     self.base.purged = Some(*id);
-                    self.remove_purged(id.index);
+                    self.remove_purged();
                 }
                 Record::Base(_) | Record::TruncateAfter(_) | Record::Closed => {}
             }
         }
     }
 
-    /// Removes the oldest segments, as long as nothing in them is needed. A failure costs space
-    /// only, and the next purge tries again.
-    fn remove_purged(&mut self, purged: u64) {
+    /// Removes the oldest segments, as long as nothing in them is needed: when entries are purged,
+    /// and when a segment begins after all of the one before was purged while it was the last. A
+    /// failure costs space only, and the next purge tries again.
+    fn remove_purged(&mut self) {
+        let purged = self.base.purged.map(|id| id.index);
         while let [Kept { number, last, .. }, _, ..] = self.segments[..]
-            && last.is_none_or(|last| last <= purged)
+            && last <= purged
         {
             if let Err(error) = self.disk.remove(&segment::path(&self.dir, number)) {
                 warn!(number, %error, "cannot remove a log segment that is not needed any more");
-                return;
+                break;
             }
             self.segments.remove(0);
         }
-        self.tell_generation();
+        let oldest = oldest_generation(&self.segments);
+        self.oldest_generation.store(oldest, Ordering::Relaxed);
     }
 
     /// Reserves space ahead of the writes, in the next segment where this one is long enough.
@@ -222,7 +225,7 @@ impl Writer {
                 let generation = segment.generation;
                 self.segment = segment;
                 self.segments.push(Kept { number, last: None, generation });
-                self.tell_generation();
+                self.remove_purged();
                 Ok(())
             }
             Err(error) => {
@@ -231,10 +234,6 @@ impl Writer {
                 Err(error)
             }
         }
-    }
-
-    fn tell_generation(&self) {
-        self.oldest_generation.store(oldest_generation(&self.segments), Ordering::Relaxed);
     }
 
     fn report_full(&self, error: &io::Error, stuck: bool) {

@@ -42,6 +42,12 @@ async fn renewed(store: &RaftStore) {
     tokio::time::timeout(std::time::Duration::from_secs(60), done).await.expect("it ends");
 }
 
+async fn crashes(disk: &SimDisk) {
+    while !disk.crashed() {
+        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    }
+}
+
 async fn refused(disk: &SimDisk, seal: Option<&SealKey>) -> OpenError {
     let opened = RaftStore::open(settings(&disk.copy(), seal), Arc::new(NoPeers)).await;
     opened.err().expect("it must not open")
@@ -165,8 +171,9 @@ async fn script(disk: &SimDisk) -> Ran {
             }
             ran.seals[0] = seal;
             // So that the end of the renewal is among the crash points.
-            while store.keys.has_old() && !disk.crashed() {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            tokio::select! {
+                () = renewed(&store) => {}
+                () = crashes(disk) => {}
             }
         }
     }
