@@ -45,6 +45,7 @@ fn explain(filter: Filter, nodes: usize) -> String {
         Filter::Platform => format!("unsupported platform on {nodes}"),
         Filter::HostPort => format!("host-mode port already in use on {nodes}"),
         Filter::MaxReplicas => "max replicas per node limit exceed".to_owned(),
+        Filter::Volume => format!("cannot fulfill requested CSI volume mounts on {nodes}"),
         Filter::Affinity => format!("affinity not satisfied on {nodes}"),
     }
 }
@@ -78,6 +79,8 @@ mod tests {
             (Filter::HostPort, 2, "host-mode port already in use on 2 nodes"),
             (Filter::MaxReplicas, 1, "max replicas per node limit exceed"),
             (Filter::MaxReplicas, 2, "max replicas per node limit exceed"),
+            (Filter::Volume, 1, "cannot fulfill requested CSI volume mounts on 1 node"),
+            (Filter::Volume, 2, "cannot fulfill requested CSI volume mounts on 2 nodes"),
         ];
         for (filter, nodes, text) in table {
             assert_eq!(refusals(&[(filter, nodes)]).reasons(), text);

@@ -2,7 +2,7 @@
 //! in SwarmKit's order; what is ours comes after them.
 
 use swarm_core::model::{
-    Availability, MountType, NodeState, Platform, PortProtocol, Resources, ServiceId, Task,
+    Availability, Mount, MountType, NodeState, Platform, PortProtocol, Resources, ServiceId, Task,
 };
 use swarm_core::store::Snapshot;
 
@@ -28,13 +28,16 @@ pub enum Filter {
     HostPort,
     /// The node has as many tasks of the service as it may have.
     MaxReplicas,
+    /// A cluster volume that the task mounts cannot be had there. There is no kind of object for
+    /// cluster volumes yet, so none can be had anywhere.
+    Volume,
     /// The tasks that it has, or has not, are not those to be near. (Ours, as in Swarm v1.)
     Affinity,
 }
 
 impl Filter {
     /// Every filter, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Ready,
         Self::Resource,
         Self::Plugin,
@@ -42,6 +45,7 @@ impl Filter {
         Self::Platform,
         Self::HostPort,
         Self::MaxReplicas,
+        Self::Volume,
         Self::Affinity,
     ];
 }
@@ -57,6 +61,7 @@ pub struct Demand<'a> {
     plugins: Vec<Plugin<'a>>,
     host_ports: Vec<(PortProtocol, u16)>,
     max_replicas: u64,
+    cluster_volumes: bool,
     pub(super) affinities: Affinities,
 }
 
@@ -80,6 +85,7 @@ impl<'a> Demand<'a> {
             plugins: plugins_of(task, view),
             host_ports: host_ports(task).collect(),
             max_replicas: placement.map_or(0, |placement| placement.max_replicas),
+            cluster_volumes: mounts(task).any(|mount| mount.kind == MountType::Cluster),
             affinities: Affinities::default(),
         }
     }
@@ -102,7 +108,7 @@ impl<'a> Demand<'a> {
 
     /// Whether the node passes every filter that tasks on it cannot change.
     pub(super) fn suits(&self, load: &NodeLoad) -> bool {
-        [Filter::Ready, Filter::Plugin, Filter::Constraint, Filter::Platform]
+        [Filter::Ready, Filter::Plugin, Filter::Constraint, Filter::Platform, Filter::Volume]
             .into_iter()
             .all(|filter| self.passes(filter, load))
     }
@@ -131,6 +137,7 @@ impl<'a> Demand<'a> {
             platforms: self.platforms.to_vec(),
             plugins: plugins.collect(),
             host_ports: self.host_ports.clone(),
+            cluster_volumes: self.cluster_volumes,
         }
     }
 
@@ -141,6 +148,7 @@ impl<'a> Demand<'a> {
             && self.texts == needs.constraints
             && self.platforms == needs.platforms
             && self.host_ports == needs.host_ports
+            && self.cluster_volumes == needs.cluster_volumes
             && ours.eq(needs.plugins.iter().map(|(kind, name)| (*kind, name.as_str())))
     }
 
@@ -156,6 +164,7 @@ impl<'a> Demand<'a> {
             plugins: plugins.collect(),
             host_ports: needs.host_ports.clone(),
             max_replicas: 0,
+            cluster_volumes: needs.cluster_volumes,
             affinities: Affinities::default(),
         }
     }
@@ -177,6 +186,7 @@ impl<'a> Demand<'a> {
             Filter::MaxReplicas => {
                 self.max_replicas == 0 || load.active_of(self.service) < self.max_replicas
             }
+            Filter::Volume => !self.cluster_volumes,
             Filter::Affinity => self.affinities.hold_on(load),
         }
     }
@@ -225,9 +235,12 @@ fn architecture(platform: &Platform) -> &str {
     }
 }
 
+fn mounts(task: &Task) -> impl Iterator<Item = &Mount> {
+    task.spec.container.iter().flat_map(|container| &container.mounts)
+}
+
 fn plugins_of<'a>(task: &'a Task, view: &'a Snapshot) -> Vec<Plugin<'a>> {
-    let mounts = task.spec.container.iter().flat_map(|container| &container.mounts);
-    let volumes = mounts
+    let volumes = mounts(task)
         .filter(|mount| mount.kind == MountType::Volume)
         .filter_map(|mount| mount.volume.as_ref()?.driver_config.as_ref())
         .filter(|driver| driver.name != "local")

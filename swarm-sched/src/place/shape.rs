@@ -22,6 +22,7 @@ pub(super) struct Needs {
     pub(super) platforms: Vec<Platform>,
     pub(super) plugins: Vec<(&'static str, String)>,
     pub(super) host_ports: Vec<(PortProtocol, u16)>,
+    pub(super) cluster_volumes: bool,
 }
 
 /// The nodes that may suit tasks of certain needs.

@@ -220,6 +220,19 @@ fn plugins_must_be_there() {
 }
 
 #[test]
+fn a_cluster_volume_is_nowhere() {
+    let mount = |kind| {
+        move |spec: &mut ServiceSpec| {
+            let mount = Mount { kind, source: "group:fast".to_owned(), ..Mount::default() };
+            template(spec, |task| task.container.get_or_insert_default().mounts.push(mount));
+        }
+    };
+    let refusal = "no suitable node (cannot fulfill requested CSI volume mounts on 1 node)";
+    assert_eq!(verdict(|_| {}, mount(MountType::Cluster)), refusal);
+    assert_eq!(verdict(|_| {}, mount(MountType::Volume)), "");
+}
+
+#[test]
 fn a_networks_driver_must_be_on_the_node() {
     let mut world = World::new();
     let bare = world.node("bare", |node| plugin(node, "Network", "bridge"));
