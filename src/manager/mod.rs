@@ -8,11 +8,15 @@ pub mod control;
 mod deploy;
 pub mod dispatcher;
 pub mod group;
+mod log_routes;
 pub mod logs;
+mod reports;
 pub mod roles;
 pub mod rotation;
 pub mod secrets;
 pub mod session;
+#[cfg(test)]
+mod session_tests;
 pub mod tell;
 
 pub use builder::{Manager, ManagerBuilder};

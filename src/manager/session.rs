@@ -13,7 +13,7 @@ use futures_util::stream::BoxStream;
 use futures_util::{Stream, StreamExt as _};
 use swarm_core::control::RETRY_AFTER;
 use swarm_core::id::IdSource;
-use swarm_core::model::{Node, NodeDescription, NodeId, NodeState, TaskId, TaskStatus};
+use swarm_core::model::{Node, NodeDescription, NodeId, NodeState};
 use swarm_core::protocol::{AgentMessage, Item, ItemKey, LogChunk, ManagerMessage, SessionId};
 use swarm_core::secret::{Reader, SecretStore};
 use swarm_core::store::{Batch, Change, CommitError, Epoch, Leadership, Snapshot, Store, Watch};
@@ -25,6 +25,8 @@ use tracing::{debug, info, warn};
 use super::assign::{Affected, AssignmentSet, affected};
 use super::common::Common;
 use super::dispatcher::{self, Dispatcher};
+use super::log_routes::LogRoutes;
+use super::reports::Reports;
 use super::tell::{self, Draft, Told};
 use crate::error::ApiError;
 use crate::identity::Identity;
@@ -35,11 +37,6 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// After a set was sent, changes are gathered for this long: a burst becomes a few messages, while
 /// a single change goes out at once.
 pub(crate) const GATHER: Duration = Duration::from_millis(50);
-/// Status reports that one commit takes at most.
-const STATUSES_PER_COMMIT: usize = 2_000;
-
-type Report = (NodeId, Vec<(TaskId, TaskStatus)>);
-
 /// The agents' side of a manager: accepts sessions while its store leads, and redirects agents to
 /// the leader while it does not.
 pub struct Sessions {
@@ -51,8 +48,7 @@ pub struct Sessions {
     ids: Mutex<IdSource>,
     leading: Mutex<Option<Leading>>,
     common: Mutex<Arc<Common>>,
-    reports: mpsc::Sender<Report>,
-    report_queue: tokio::sync::Mutex<mpsc::Receiver<Report>>,
+    reports: Reports,
 }
 
 /// What exists while this manager leads.
@@ -61,8 +57,7 @@ struct Leading {
     epoch: Epoch,
     dispatcher: Dispatcher,
     links: BTreeMap<NodeId, Link>,
-    logs: BTreeMap<u64, LogRoute>,
-    next_log: u64,
+    logs: LogRoutes,
     /// Wakes the deadline timer when a session was opened.
     deadlines: Arc<Notify>,
 }
@@ -86,12 +81,6 @@ impl Drop for OpenLink<'_> {
     fn drop(&mut self) {
         self.sessions.hang_up(self.node, Some(self.session));
     }
-}
-
-/// Where a node's output goes. Dropping it tells the reader that no more will come.
-struct LogRoute {
-    node: NodeId,
-    to: mpsc::Sender<LogChunk>,
 }
 
 /// A session that was welcomed.
@@ -131,7 +120,6 @@ impl Sessions {
         secrets: Arc<dyn SecretStore>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (reports, queue) = mpsc::channel(1_024);
         Self {
             store,
             secrets,
@@ -140,8 +128,7 @@ impl Sessions {
             ids: Mutex::new(IdSource::random()),
             leading: Mutex::new(None),
             common: Mutex::default(),
-            reports,
-            report_queue: tokio::sync::Mutex::new(queue),
+            reports: Reports::default(),
         }
     }
 
@@ -171,14 +158,13 @@ impl Sessions {
             epoch,
             dispatcher: Dispatcher::new(&view, self.uptime()),
             links: BTreeMap::new(),
-            logs: BTreeMap::new(),
-            next_log: 0,
+            logs: LogRoutes::default(),
             deadlines: deadlines.clone(),
         });
         tokio::join!(
             self.wake_sessions(watch),
             self.expire_sessions(&deadlines),
-            self.write_reports()
+            self.reports.write(&*self.store, |changes| self.batch(changes))
         );
     }
 
@@ -258,38 +244,6 @@ impl Sessions {
         let again = self.uptime() + RETRY_AFTER;
         if let Some(leading) = &mut *self.leading() {
             leading.dispatcher.retry(node, again);
-        }
-    }
-
-    /// Writes what agents report: whatever has come while the last commit was on its way.
-    async fn write_reports(&self) {
-        let mut queue = self.report_queue.lock().await;
-        let mut reports: Vec<Report> = Vec::new();
-        while queue.recv_many(&mut reports, STATUSES_PER_COMMIT).await > 0 {
-            let view = self.store.snapshot();
-            let changes: Vec<Change> = reports
-                .drain(..)
-                .flat_map(|(node, statuses)| dispatcher::advances(&view, node, statuses))
-                .collect();
-            for chunk in changes.chunks(STATUSES_PER_COMMIT) {
-                self.commit_until_it_counts(chunk).await;
-            }
-        }
-    }
-
-    /// Statuses are facts: they are written again until that works or this manager leads no more
-    /// (which drops this future; the agents report everything again to the next leader).
-    async fn commit_until_it_counts(&self, changes: &[Change]) {
-        if changes.is_empty() {
-            return;
-        }
-        loop {
-            let batch = self.batch(changes.to_vec());
-            match self.store.commit(batch).await {
-                Ok(_) => return,
-                Err(error) => warn!(%error, "reported statuses were not committed; trying again"),
-            }
-            tokio::time::sleep(RETRY_AFTER).await;
         }
     }
 
@@ -407,9 +361,7 @@ impl Sessions {
             AgentMessage::Heartbeat => {}
             AgentMessage::Hello { .. } => return Err(Ended::NoHello),
             AgentMessage::Description(description) => self.describe(node, description, "").await?,
-            AgentMessage::Statuses(statuses) => {
-                let _ = self.reports.send((node, statuses)).await;
-            }
+            AgentMessage::Statuses(statuses) => self.reports.take(node, statuses).await,
             AgentMessage::Logs(chunk) => self.route_logs(chunk).await,
             AgentMessage::Goodbye => {
                 if let Some(leading) = &mut *self.leading() {
@@ -536,7 +488,7 @@ impl Sessions {
             && let Some(link) = leading.links.remove(&node)
         {
             link.wake.notify_one();
-            leading.logs.retain(|_, route| route.node != node);
+            leading.logs.close_all_of(node);
         }
     }
 
@@ -560,12 +512,8 @@ impl Sessions {
     }
 
     async fn route_logs(&self, chunk: LogChunk) {
-        let (id, last) = (chunk.id, chunk.end.is_some());
-        let route = match &mut *self.leading() {
-            Some(leading) if last => leading.logs.remove(&id).map(|route| route.to),
-            Some(leading) => leading.logs.get(&id).map(|route| route.to.clone()),
-            None => None,
-        };
+        let id = chunk.id;
+        let route = self.leading().as_mut().and_then(|leading| leading.logs.of(&chunk));
         // Waiting here is the back-pressure on an agent whose reader is slow.
         if let Some(route) = route
             && route.send(chunk).await.is_err()
@@ -583,19 +531,16 @@ impl Sessions {
         let mut leading = self.leading();
         let leading = leading.as_mut()?;
         let link = leading.links.get(&node)?;
-        let id = leading.next_log;
-        let (sender, receiver) = mpsc::channel(16);
+        let id = leading.logs.next();
         link.outbound.try_send(ManagerMessage::Logs(request(id))).ok()?;
-        leading.next_log += 1;
-        leading.logs.insert(id, LogRoute { node, to: sender });
-        Some((id, receiver))
+        Some((id, leading.logs.open(node)))
     }
 
     /// Output is not wanted any more.
     pub(super) fn cancel_logs(&self, id: u64) {
         if let Some(leading) = &mut *self.leading()
-            && let Some(route) = leading.logs.remove(&id)
-            && let Some(link) = leading.links.get(&route.node)
+            && let Some(node) = leading.logs.close(id)
+            && let Some(link) = leading.links.get(&node)
         {
             let _ = link.outbound.try_send(ManagerMessage::CancelLogs(id));
         }
