@@ -1,4 +1,4 @@
-//! Pure: whose request the output is for that agents send.
+//! Whose request the output is for that agents send.
 
 use std::collections::BTreeMap;
 
