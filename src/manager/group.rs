@@ -1,12 +1,15 @@
 //! The managers' group on one manager: it takes raft's messages, writes down who asks for a place, and
 //! carries out what [`roles`] decides while it leads.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use swarm_core::model::{ManagerStatus, Node, NodeRole, Reachability};
 use swarm_core::store::{Batch, Change, CommitError, Epoch, Leadership, Snapshot, Store};
 use swarm_core::time::Clock;
@@ -19,7 +22,7 @@ use crate::error::{ApiError, Code};
 use crate::identity::Identity;
 use crate::rpc::RaftCall;
 use crate::rpc::message::JoinGroup;
-use crate::rpc::service::GroupService;
+use crate::rpc::service::{GroupService, RaftAnswers, RaftCalls};
 
 /// The group is looked at this often, and after every commit: who is reachable is not in the store.
 const LOOK: Duration = Duration::from_secs(1);
@@ -154,15 +157,14 @@ impl Group {
 impl GroupService for Group {
     async fn receive(&self, peer: Identity, call: RaftCall) -> Result<Bytes, ApiError> {
         let raft = &self.member.raft;
-        if call.to != raft.raft_id() {
-            let text = format!("this is not the manager with the raft id {}", call.to);
-            return Err(ApiError::rpc(Code::FailedPrecondition, text));
-        }
-        may_speak(&self.store.snapshot(), peer, call.from)?;
-        raft.receive(call.message).await.map_err(|error| match error {
-            LinkError::Malformed(_) => ApiError::rpc(Code::InvalidArgument, error.to_string()),
-            _ => ApiError::rpc(Code::FailedPrecondition, error.to_string()),
-        })
+        let message = let_in(&self.store.snapshot(), raft.raft_id(), peer, call)?;
+        raft.receive(message).await.map_err(ApiError::from)
+    }
+
+    fn stream(&self, peer: Identity, calls: RaftCalls) -> RaftAnswers {
+        let (store, raft_id) = (self.store.clone(), self.member.raft.raft_id());
+        let messages = calls.map(move |call| let_in(&store.snapshot(), raft_id, peer, call?));
+        self.member.raft.receive_stream(messages.boxed())
     }
 
     async fn join(
@@ -205,6 +207,26 @@ impl GroupService for Group {
                 Err(error) => return Err(not_now(error)),
             }
         }
+    }
+}
+
+/// The message of a call that is for the member with this id, from a node that may send it.
+fn let_in(view: &Snapshot, own: u64, peer: Identity, call: RaftCall) -> Result<Message, ApiError> {
+    if call.to != own {
+        let text = format!("this is not the manager with the raft id {}", call.to);
+        return Err(ApiError::rpc(Code::FailedPrecondition, text));
+    }
+    may_speak(view, peer, call.from)?;
+    Ok(call.message)
+}
+
+impl From<LinkError> for ApiError {
+    fn from(error: LinkError) -> Self {
+        let code = match error {
+            LinkError::Malformed(_) => Code::InvalidArgument,
+            _ => Code::FailedPrecondition,
+        };
+        Self::rpc(code, error.to_string())
     }
 }
 
@@ -310,6 +332,10 @@ pub struct NoGroup;
 impl GroupService for NoGroup {
     async fn receive(&self, _: Identity, _: RaftCall) -> Result<Bytes, ApiError> {
         Err(alone())
+    }
+
+    fn stream(&self, _: Identity, _: RaftCalls) -> RaftAnswers {
+        stream::once(ready(Err(alone()))).boxed()
     }
 
     async fn join(&self, _: Identity, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {

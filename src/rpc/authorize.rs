@@ -36,11 +36,13 @@ pub enum Method {
     JoinGroup,
     /// A message of raft.
     Raft,
+    /// A stream of messages of raft; each must pass as if it came by itself.
+    RaftStream,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::GetRootCertificate,
         Self::IssueCertificate,
         Self::RenewCertificate,
@@ -49,6 +51,7 @@ impl Method {
         Self::Logs,
         Self::JoinGroup,
         Self::Raft,
+        Self::RaftStream,
     ];
 
     /// The path on the wire. Never changes: neighbouring versions talk to each other.
@@ -63,6 +66,7 @@ impl Method {
             Self::Logs => "/swarm.Control/Logs",
             Self::JoinGroup => "/swarm.Raft/Join",
             Self::Raft => "/swarm.Raft/Message",
+            Self::RaftStream => "/swarm.Raft/Stream",
         }
     }
 
@@ -78,7 +82,9 @@ impl Method {
         match self {
             Self::GetRootCertificate | Self::IssueCertificate => Caller::Anyone,
             Self::RenewCertificate | Self::Session => Caller::Node,
-            Self::Managers | Self::Logs | Self::JoinGroup | Self::Raft => Caller::Manager,
+            Self::Managers | Self::Logs | Self::JoinGroup | Self::Raft | Self::RaftStream => {
+                Caller::Manager
+            }
         }
     }
 }
@@ -131,7 +137,8 @@ pub fn authorize(
     // Of raft's messages the group refuses those of whom it has removed: it alone can tell them from
     // those of a manager whose promotion this one has yet to hear of, and from nobody else.
     let demoted = standing == Standing::Member(NodeRole::Worker);
-    if method.caller() == Caller::Manager && demoted && method != Method::Raft {
+    let of_raft = matches!(method, Method::Raft | Method::RaftStream);
+    if method.caller() == Caller::Manager && demoted && !of_raft {
         return refused(
             Code::PermissionDenied,
             format!("only managers may make this call, and node {node} is a manager no more"),
@@ -190,7 +197,7 @@ mod tests {
                     Method::GetRootCertificate | Method::IssueCertificate => 0,
                     Method::RenewCertificate | Method::Session => 1,
                     Method::Managers | Method::Logs | Method::JoinGroup => 2,
-                    Method::Raft => 3,
+                    Method::Raft | Method::RaftStream => 3,
                 };
                 let result = authorize(method, &peer(role), standing, now);
                 let case = (method, role, standing, expired);

@@ -56,11 +56,16 @@ impl Handler {
         let Some(peer) = request.extensions().get::<Peer>().cloned() else {
             return Err(ApiError::rpc(Code::Unauthenticated, "the caller is not known"));
         };
+        self.authorize(method, &peer)?;
+        Ok((method, peer))
+    }
+
+    /// Whether the caller may make this call now.
+    fn authorize(&self, method: Method, peer: &Peer) -> Result<(), ApiError> {
         let node = peer.certificate.as_ref().map(|certificate| certificate.identity.node);
         let standing = |node| self.services.membership.standing(node);
         let standing = node.map_or(Standing::Unknown, standing);
-        authorize(method, &peer, standing, self.services.clock.now())?;
-        Ok((method, peer))
+        authorize(method, peer, standing, self.services.clock.now())
     }
 
     async fn answer(self, request: Request<Body>) -> Response<Body> {
@@ -108,6 +113,7 @@ impl Handler {
                 .await
             }
             Method::Raft => raft(request, services, peer).await,
+            Method::RaftStream => self.raft_stream(request, peer).await,
             Method::Session => self.session(request, peer).await,
         }
     }
@@ -132,6 +138,39 @@ impl Handler {
         });
         grpc::<ManagerMessage, AgentMessage>().streaming(open, request).await
     }
+
+    /// Messages of raft for as long as the manager runs and the connection is not retired. Each is
+    /// authorised when it comes: a stream must not outlive what refuses its messages.
+    async fn raft_stream(self, request: Request<Body>, peer: Peer) -> Response<Body> {
+        let open = service_fn(move |inbound: tonic::Request<Streaming<Bytes>>| {
+            let (handler, peer) = (self.clone(), peer.clone());
+            async move {
+                let identity = identity(&peer).map_err(to_status)?;
+                let group = handler.services.group.clone();
+                let (cancel, retired) = (handler.cancel.clone(), peer.retired.clone());
+                let over = async move {
+                    tokio::select! {
+                        () = cancel.cancelled() => {}
+                        () = retired.cancelled() => {}
+                    }
+                };
+                let calls = inbound.into_inner().take_until(Box::pin(over)).map(move |bytes| {
+                    handler.authorize(Method::RaftStream, &peer)?;
+                    RaftCall::decode(bytes.map_err(from_status)?)
+                });
+                let answers = group.stream(identity, calls.boxed());
+                Ok::<_, Status>(tonic::Response::new(answers.map(|a| a.map_err(to_status))))
+            }
+        });
+        bytes_both_ways().streaming(open, request).await
+    }
+}
+
+/// For messages of raft.
+fn bytes_both_ways() -> Grpc<Raw> {
+    Grpc::new(Raw)
+        .max_decoding_message_size(MAX_FROM_MANAGER)
+        .max_encoding_message_size(MAX_FROM_MANAGER)
 }
 
 /// The authorisation admitted none without; this says so to the types.
@@ -162,7 +201,7 @@ async fn logs(request: Request<Body>, services: Arc<Services>) -> Response<Body>
     grpc::<TaskLog, LogsRequest>().server_streaming(open, request).await
 }
 
-/// A message of raft: bytes both ways.
+/// A message of raft.
 async fn raft(request: Request<Body>, services: Arc<Services>, peer: Peer) -> Response<Body> {
     let receive = service_fn(move |call: tonic::Request<Bytes>| {
         let (services, peer) = (services.clone(), peer.clone());
@@ -174,11 +213,7 @@ async fn raft(request: Request<Body>, services: Arc<Services>, peer: Peer) -> Re
             answer.await.map(tonic::Response::new).map_err(to_status)
         }
     });
-    Grpc::new(Raw)
-        .max_decoding_message_size(MAX_FROM_MANAGER)
-        .max_encoding_message_size(MAX_FROM_MANAGER)
-        .unary(receive, request)
-        .await
+    bytes_both_ways().unary(receive, request).await
 }
 
 async fn unary<Call, Reply, F>(

@@ -1,17 +1,20 @@
 //! Raft's messages between managers: bytes that mean nothing here, over the managers' mutual TLS.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use http::uri::PathAndQuery;
 use swarm_raft::{LinkError, Message, MessageKind, Peer, RaftLink};
-use tonic::Status;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
 
 use super::MAX_FROM_MANAGER;
 use super::authorize::Method;
@@ -98,45 +101,88 @@ impl RpcLink {
     }
 }
 
+impl RpcLink {
+    /// A connection that takes a call.
+    async fn ready(&self, peer: &Peer) -> Result<Grpc<Channel>, LinkError> {
+        let connected = self.connection(&peer.address).await;
+        let mut channel = connected.map_err(|error| unreachable(peer, error.message))?;
+        if let Err(error) = channel.ready().await {
+            self.connections().remove(&peer.address);
+            return Err(unreachable(peer, error.to_string()));
+        }
+        Ok(channel)
+    }
+
+    async fn open(
+        &self,
+        peer: &Peer,
+        messages: BoxStream<'static, Message>,
+    ) -> Result<Streaming<Bytes>, LinkError> {
+        let mut channel = self.ready(peer).await?;
+        let (from, to) = (self.raft_id, peer.raft_id);
+        let calls = messages.map(move |message| RaftCall { from, to, message }.encode());
+        let path = PathAndQuery::from_static(Method::RaftStream.path());
+        match channel.streaming(tonic::Request::new(calls), path, Raw).await {
+            Ok(answers) => Ok(answers.into_inner()),
+            Err(status) => Err(self.failure(peer, status)),
+        }
+    }
+
+    /// What a call has failed of. A connection that is no use any more is given up.
+    fn failure(&self, peer: &Peer, status: Status) -> LinkError {
+        let undelivered = was_refused(&status);
+        let error = from_status(status);
+        match error.code {
+            Code::Unavailable => {
+                self.connections().remove(&peer.address);
+                if undelivered {
+                    unreachable(peer, error.message)
+                } else {
+                    LinkError::Unanswered(error.message)
+                }
+            }
+            // This manager's certificate of then has been retired: with the present one.
+            Code::Unauthenticated => {
+                self.connections().remove(&peer.address);
+                unreachable(peer, error.message)
+            }
+            Code::InvalidArgument => LinkError::Malformed(error.message),
+            _ => LinkError::Refused(error.message),
+        }
+    }
+}
+
+fn unreachable(peer: &Peer, reason: String) -> LinkError {
+    let Peer { raft_id, address } = peer.clone();
+    LinkError::Unreachable { raft_id, address, reason }
+}
+
 #[async_trait]
 impl RaftLink for RpcLink {
     async fn call(&self, peer: &Peer, message: Message) -> Result<Bytes, LinkError> {
-        let unreachable = |reason: String| {
-            let Peer { raft_id, address } = peer.clone();
-            LinkError::Unreachable { raft_id, address, reason }
-        };
-        let connected = self.connection(&peer.address).await;
-        let mut channel = connected.map_err(|error| unreachable(error.message))?;
+        let mut channel = self.ready(peer).await?;
         let call = RaftCall { from: self.raft_id, to: peer.raft_id, message }.encode();
-        if let Err(error) = channel.ready().await {
-            self.connections().remove(&peer.address);
-            return Err(unreachable(error.to_string()));
-        }
         let path = PathAndQuery::from_static(Method::Raft.path());
-        match channel.unary(tonic::Request::new(call), path, Raw).await {
-            Ok(answer) => Ok(answer.into_inner()),
-            Err(status) => {
-                let undelivered = was_refused(&status);
-                let error = from_status(status);
-                match error.code {
-                    Code::Unavailable => {
-                        self.connections().remove(&peer.address);
-                        if undelivered {
-                            Err(unreachable(error.message))
-                        } else {
-                            Err(LinkError::Unanswered(error.message))
-                        }
-                    }
-                    // This manager's certificate of then has been retired: with the present one.
-                    Code::Unauthenticated => {
-                        self.connections().remove(&peer.address);
-                        Err(unreachable(error.message))
-                    }
-                    Code::InvalidArgument => Err(LinkError::Malformed(error.message)),
-                    _ => Err(LinkError::Refused(error.message)),
+        let answer = channel.unary(tonic::Request::new(call), path, Raw).await;
+        answer.map(Response::into_inner).map_err(|status| self.failure(peer, status))
+    }
+
+    fn stream<'a>(
+        &'a self,
+        peer: &Peer,
+        messages: BoxStream<'static, Message>,
+    ) -> BoxStream<'a, Result<Bytes, LinkError>> {
+        let peer = peer.clone();
+        let answers = async move {
+            match self.open(&peer, messages).await {
+                Ok(answers) => {
+                    let failure = move |status| self.failure(&peer, status);
+                    answers.map_err(failure).left_stream()
                 }
+                Err(error) => stream::once(ready(Err(error))).right_stream(),
             }
-        }
+        };
+        answers.flatten_stream().boxed()
     }
 }
 

@@ -77,6 +77,12 @@ pub trait ControlService: Send + Sync + 'static {
     async fn managers(&self) -> Result<Managers, ApiError>;
 }
 
+/// A manager's messages in a stream. An error in the place of one, which may not come in or cannot be
+/// read, is the last.
+pub type RaftCalls = BoxStream<'static, Result<RaftCall, ApiError>>;
+/// The answers to a stream, in the order of its messages; an error is the last.
+pub type RaftAnswers = BoxStream<'static, Result<Bytes, ApiError>>;
+
 /// The group of managers that share one store.
 #[async_trait]
 pub trait GroupService: Send + Sync + 'static {
@@ -86,6 +92,10 @@ pub trait GroupService: Send + Sync + 'static {
     /// [`Code::PermissionDenied`](crate::error::Code) for a manager that was taken out of the
     /// group, [`Code::FailedPrecondition`](crate::error::Code) for a message that is for another.
     async fn receive(&self, peer: Identity, call: RaftCall) -> Result<Bytes, ApiError>;
+
+    /// Answers a stream of messages of raft, each of which is held to what one by itself is held to in
+    /// [`receive`](Self::receive) when it comes: a stream that was opened before opens nothing.
+    fn stream(&self, peer: Identity, calls: RaftCalls) -> RaftAnswers;
 
     /// Writes down that a manager wants to be a member, and where it listens. The leader admits it.
     ///

@@ -5,6 +5,7 @@ mod joining;
 mod link;
 mod matrix;
 mod members;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -23,6 +23,7 @@
 //! | `frame`, `record`, `seal`, `keys`, `disk` | the bytes, their encryption, and the one door to the disk |
 //! | `renew` | when an old data key is needed no more |
 //! | `link`, `wire`, `network` | the one door to other managers, and what goes through it |
+//! | `pipeline` | how many messages with entries are on their way at once, and what answers mean |
 //!
 //! openraft's types appear nowhere in the public interface, nor do they decide any byte on disk or
 //! between managers: it is a pre-release, and its formats may change.
@@ -41,6 +42,7 @@ mod log;
 mod machine;
 mod members;
 mod network;
+mod pipeline;
 mod propose;
 mod record;
 mod recover;

@@ -1,5 +1,5 @@
-//! How managers reach each other: [`RaftLink`], one method that carries a message to a peer and
-//! its answer back. What the bytes mean is this crate's business ([`wire`](crate::wire)); how they
+//! How managers reach each other: [`RaftLink`], which carries a message to a peer and its answer back,
+//! or a stream of them. What the bytes mean is this crate's business ([`wire`](crate::wire)); how they
 //! travel, and who may send them, is the link's.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
 
 use crate::store::RaftStore;
 
@@ -88,7 +90,7 @@ pub struct Message {
 ///
 /// Messages may be lost, late, repeated or reordered; raft copes. An answer must be the answer to
 /// its own message. The receiving side hands every message, whose sender it has authenticated as a
-/// manager, to [`RaftStore::receive`].
+/// manager, to [`RaftStore::receive`], and those of a stream to [`RaftStore::receive_stream`].
 #[async_trait]
 pub trait RaftLink: Send + Sync + 'static {
     /// Brings a message to a peer and its answer back. The caller sets the time limit: minutes, while
@@ -101,6 +103,36 @@ pub trait RaftLink: Send + Sync + 'static {
     /// # Cancellation
     /// Safe: the message may or may not arrive.
     async fn call(&self, peer: &Peer, message: Message) -> Result<Bytes, LinkError>;
+
+    /// Brings messages to a peer in their order, and their answers back in the same order, without
+    /// waiting for one before the next. Within a stream nothing is lost, repeated or reordered: where
+    /// that cannot be kept up, it ends with an error. The caller bounds how many have no answer yet, and
+    /// sets the time limits. This one calls with one after the other: what a link of few messages needs.
+    ///
+    /// # Errors
+    /// [`LinkError`] as the last item, also when the peer cannot be reached to begin with; of the
+    /// messages without an answer nothing is known. The caller opens another stream.
+    ///
+    /// # Cancellation
+    /// Safe: dropping the answers ends the stream on both sides, and so does the end of the messages once
+    /// they are answered.
+    fn stream<'a>(
+        &'a self,
+        peer: &Peer,
+        messages: BoxStream<'static, Message>,
+    ) -> BoxStream<'a, Result<Bytes, LinkError>> {
+        let peer = peer.clone();
+        let next = move |messages: Option<BoxStream<'static, Message>>| {
+            let peer = peer.clone();
+            async move {
+                let mut messages = messages?;
+                let answer = self.call(&peer, messages.next().await?).await;
+                let more = answer.is_ok().then_some(messages);
+                Some((answer, more))
+            }
+        };
+        stream::unfold(Some(messages), next).boxed()
+    }
 }
 
 /// Why a message was not answered.
@@ -195,16 +227,40 @@ struct LocalLink {
     links: LocalLinks,
 }
 
+impl LocalLink {
+    fn reach(&self, peer: &Peer) -> Result<Arc<RaftStore>, LinkError> {
+        self.links.reach(self.from, peer.raft_id).map_err(|reason| {
+            let Peer { raft_id, address } = peer.clone();
+            LinkError::Unreachable { raft_id, address, reason }
+        })
+    }
+}
+
 #[async_trait]
 impl RaftLink for LocalLink {
     async fn call(&self, peer: &Peer, message: Message) -> Result<Bytes, LinkError> {
-        let unreachable = |reason| {
-            let Peer { raft_id, address } = peer.clone();
-            LinkError::Unreachable { raft_id, address, reason }
-        };
-        let store = self.links.reach(self.from, peer.raft_id).map_err(unreachable)?;
+        let store = self.reach(peer)?;
         let answer = store.receive(message).await;
         self.links.reach(peer.raft_id, self.from).map_err(LinkError::Unanswered)?;
         answer
+    }
+
+    fn stream<'a>(
+        &'a self,
+        peer: &Peer,
+        messages: BoxStream<'static, Message>,
+    ) -> BoxStream<'a, Result<Bytes, LinkError>> {
+        let store = match self.reach(peer) {
+            Ok(store) => store,
+            Err(error) => return stream::once(std::future::ready(Err(error))).boxed(),
+        };
+        let (from, to, links) = (self.from, peer.raft_id, self.links.clone());
+        let arrive = move |message| links.reach(from, to).map(|_| message);
+        let messages = messages.map(arrive).map(|arrived| arrived.map_err(LinkError::Unanswered));
+        let return_way = move |answer| {
+            self.links.reach(to, from).map_err(LinkError::Unanswered)?;
+            answer
+        };
+        store.receive_stream(messages.boxed()).map(return_way).boxed()
     }
 }

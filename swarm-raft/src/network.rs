@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use openraft::errors::{
     NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
 };
 use openraft::network::{RPCOption, RPCTypes};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, RaftNetworkFactory, RaftNetworkV2};
 use serde::de::DeserializeOwned;
@@ -23,9 +26,10 @@ use tracing::error;
 
 use crate::addresses::Addresses;
 use crate::link::{LinkError, Message, MessageKind, Peer, RaftLink};
+use crate::pipeline::{self, Sent};
 use crate::snapshot::{Head, Image, parts};
-use crate::store::Heard;
-use crate::types::{Raft, SnapshotMeta, Types, Vote};
+use crate::store::{Heard, hear, note_heard};
+use crate::types::{LogId, Raft, SnapshotMeta, Types, Vote};
 use crate::wire::{self, Appended, At, Ballot, Canvass, Handover, PartHead, PartTaken, Taken};
 
 /// How long one part of a snapshot may take.
@@ -86,7 +90,7 @@ impl RaftNetworkFactory<Types> for Network {
 pub(crate) struct Client {
     raft_id: u64,
     peer: Peer,
-    link: Arc<dyn RaftLink>,
+    pub(crate) link: Arc<dyn RaftLink>,
     addresses: Addresses,
     sending: Sending,
     confirmed: Confirmed,
@@ -94,16 +98,18 @@ pub(crate) struct Client {
 
 impl Client {
     /// Notes what the peer confirmed; refuses an answer that contradicts what it confirmed before.
-    fn hold_to(&self, term: u64, sent: Sent, answer: &Appended) -> Result<(), RPCError<Types>> {
+    pub(crate) fn hold_to(&self, sent: Sent, answer: &Appended) -> Result<(), RPCError<Types>> {
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+        let (term, previous, last) = (sent.term, index(sent.previous), index(sent.last));
         let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
         let (before_term, before) = confirmed.entry(self.peer.raft_id).or_default();
         if *before_term != term {
             (*before_term, *before) = (term, 0);
         }
         let now = match answer {
-            Appended::All => sent.last,
+            Appended::All => last,
             Appended::UpTo(at) => at.map_or(0, At::index),
-            Appended::Conflict if sent.previous > 0 && sent.previous <= *before => {
+            Appended::Conflict if previous > 0 && previous <= *before => {
                 let Peer { raft_id, address } = &self.peer;
                 let text = format!(
                     "manager {raft_id} at {address} has lost entries that it had confirmed: its state \
@@ -119,6 +125,16 @@ impl Client {
         Ok(())
     }
 
+    /// The peer where it listens now.
+    pub(crate) fn present(&self) -> Peer {
+        self.addresses.present(&self.peer)
+    }
+
+    /// What it is that no answer came in time.
+    pub(crate) fn late(&self, action: RPCTypes, timeout: Duration) -> RPCError<Types> {
+        Timeout { action, id: self.raft_id, target: self.peer.raft_id, timeout }.into()
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         kind: MessageKind,
@@ -127,16 +143,10 @@ impl Client {
         timeout: Duration,
     ) -> Result<T, RPCError<Types>> {
         let message = Message { kind, body: body.into() };
-        let peer = self.addresses.present(&self.peer);
-        let call = self.link.call(&peer, message);
-        let Ok(answer) = tokio::time::timeout(timeout, call).await else {
-            let (id, target) = (self.raft_id, self.peer.raft_id);
-            return Err(Timeout { action, id, target, timeout }.into());
-        };
-        let answer = answer.map_err(|error| match error {
-            LinkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
-            _ => RPCError::Network(NetworkError::new(&error)),
-        })?;
+        let peer = self.present();
+        let call = tokio::time::timeout(timeout, self.link.call(&peer, message));
+        let answer = call.await.map_err(|_| self.late(action, timeout))?;
+        let answer = answer.map_err(|error| rpc_error(&error))?;
         wire::decode(&answer).map_err(|bad| RPCError::Network(NetworkError::new(&bad)))
     }
 
@@ -167,9 +177,20 @@ impl Client {
     }
 }
 
+type Answered = Result<StreamAppendResult<Types>, RPCError<Types>>;
+
+/// A failure of the link, as openraft has them: it pauses where the peer cannot be reached.
+pub(crate) fn rpc_error(error: &LinkError) -> RPCError<Types> {
+    match error {
+        LinkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(error)),
+        _ => RPCError::Network(NetworkError::new(error)),
+    }
+}
+
 impl RaftNetworkV2<Types> for Client {
     type SnapshotData = Snapshot;
 
+    /// For the trait: openraft sends entries and heartbeats through `stream_append` alone.
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<Types>,
@@ -178,8 +199,20 @@ impl RaftNetworkV2<Types> for Client {
         let (kind, action) = (MessageKind::Append, RPCTypes::AppendEntries);
         let body = wire::encode_append(&rpc);
         let appended: Appended = self.call(kind, action, body, option.soft_ttl()).await?;
-        self.hold_to(rpc.vote.leader_id.term, Sent::of(&rpc), &appended)?;
+        self.hold_to(Sent::of(&rpc), &appended)?;
         Ok(appended.into())
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Answered>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Send + Unpin + 'static,
+    {
+        let answers = pipeline::send_all(self, input, option.soft_ttl());
+        Box::pin(std::future::ready(Ok(answers)))
     }
 
     async fn vote(
@@ -231,20 +264,6 @@ impl RaftNetworkV2<Types> for Client {
     }
 }
 
-/// The indexes of a message with entries.
-#[derive(Clone, Copy)]
-struct Sent {
-    previous: u64,
-    last: u64,
-}
-
-impl Sent {
-    fn of(rpc: &AppendEntriesRequest<Types>) -> Self {
-        let previous = rpc.prev_log_id.map_or(0, |id| id.index);
-        Self { previous, last: rpc.entries.last().map_or(previous, |entry| entry.log_id.index) }
-    }
-}
-
 /// Answers what peers send.
 pub(crate) struct Receiver {
     pub(crate) raft: Raft,
@@ -267,7 +286,7 @@ impl Receiver {
             MessageKind::Append => {
                 let rpc = wire::decode_append(body).map_err(malformed)?;
                 let response = self.raft.append_entries(rpc).await.map_err(refused)?;
-                self.hear(matches!(response, AppendEntriesResponse::HigherVote(_)));
+                hear(&self.heard, &response);
                 wire::encode(&Appended::from(response))
             }
             MessageKind::Vote => {
@@ -294,13 +313,6 @@ impl Receiver {
         Ok(answer.into())
     }
 
-    /// Notes that the leader was heard, unless it is one no more.
-    fn hear(&self, deposed: bool) {
-        if !deposed {
-            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
-    }
-
     async fn take_part(&self, body: &[u8]) -> Result<PartTaken, LinkError> {
         let (head, objects) = wire::decode_part(body).map_err(malformed)?;
         let objects: Vec<Object> = wire::decode(objects).map_err(malformed)?;
@@ -311,7 +323,7 @@ impl Receiver {
             _ => return Err(LinkError::Refused("a part of the snapshot is missing".to_owned())),
         };
         so_far.extend(objects);
-        self.hear(false);
+        note_heard(&self.heard);
         if !head.last {
             *incoming = Some(Incoming { head, objects: so_far });
             return Ok(PartTaken { done: None });
@@ -336,6 +348,6 @@ pub(crate) fn malformed(error: impl std::fmt::Display) -> LinkError {
     LinkError::Malformed(error.to_string())
 }
 
-fn refused(error: impl std::fmt::Display) -> LinkError {
+pub(crate) fn refused(error: impl std::fmt::Display) -> LinkError {
     LinkError::Refused(error.to_string())
 }

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use openraft::raft::AppendEntriesResponse;
 use openraft::{Instant as _, ServerState};
 use openraft_rt::WatchReceiver as _;
 use swarm_core::model::Version;
@@ -28,6 +31,7 @@ use crate::log;
 use crate::log::{Health, Log};
 use crate::machine::Machine;
 use crate::network::{Confirmed, Network, Receiver, Sending};
+use crate::pipeline;
 use crate::propose::{self, Pending};
 use crate::renew::Renew;
 use crate::seal::SealKey;
@@ -66,6 +70,8 @@ pub struct RaftStore {
     leadership: watch::Receiver<Leadership>,
     proposals: mpsc::Sender<Pending>,
     pub(crate) way: Way,
+    /// Ends the streams of peers when the store stops or is dropped.
+    closing: watch::Sender<()>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -140,6 +146,7 @@ impl RaftStore {
             leadership,
             proposals,
             way: Way::default(),
+            closing: watch::Sender::default(),
             tasks,
         };
         info!(raft_id = store.raft_id(), dir = %store.config.dir.display(), "the store is open");
@@ -163,6 +170,31 @@ impl RaftStore {
             MessageKind::Commit => self.commit_for_another(&message.body).await,
             _ => self.receiver.receive(message).await,
         }
+    }
+
+    /// Answers a stream of [`MessageKind::Append`] that came over a [`RaftLink`], in order, and takes the
+    /// next message while the disk is still busy with the last one. The caller has made sure for each
+    /// message, as for [`receive`](Self::receive), that a manager of this cluster sent it; an error
+    /// that takes a message's place ends the stream, after the answers to those before.
+    ///
+    /// # Errors
+    /// As the last item: that error, [`LinkError::Refused`] or [`LinkError::Malformed`]. The stream
+    /// also ends after an answer that is no success, and when the store stops.
+    ///
+    /// # Cancellation
+    /// Dropping the messages, or the answers once another message comes, ends it; what was taken stays
+    /// taken.
+    pub fn receive_stream<E>(
+        &self,
+        messages: BoxStream<'static, Result<Message, E>>,
+    ) -> BoxStream<'static, Result<Bytes, E>>
+    where
+        E: From<LinkError> + Send + 'static,
+    {
+        let mut closing = self.closing.subscribe();
+        let closed = async move { drop(closing.changed().await) };
+        let messages = messages.take_until(Box::pin(closed));
+        pipeline::answer_all(&self.raft, self.receiver.heard.clone(), messages)
     }
 
     /// Seals the data keys on disk with `key`, or leaves them plain; durable on return. Where they
@@ -209,6 +241,7 @@ impl RaftStore {
     /// under way fail with [`CommitError::Stopped`], their outcome unknown.
     pub async fn shutdown(&self) {
         self.tasks.iter().for_each(AbortHandle::abort);
+        self.closing.send_replace(());
         let _ = self.raft.shutdown().await;
         self.snapshots.close().await;
         self.log.close().await;
@@ -371,6 +404,17 @@ pub(crate) fn open_files(config: &RaftConfig) -> Result<Files, OpenError> {
 
 /// When a leader was last heard.
 pub(crate) type Heard = Arc<std::sync::Mutex<Instant>>;
+
+/// Notes that the leader was heard, unless it is one no more.
+pub(crate) fn hear(heard: &Heard, response: &AppendEntriesResponse<Types>) {
+    if !matches!(response, AppendEntriesResponse::HigherVote(_)) {
+        note_heard(heard);
+    }
+}
+
+pub(crate) fn note_heard(heard: &Heard) {
+    *heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+}
 
 /// Follows openraft's metrics.
 struct Follow {

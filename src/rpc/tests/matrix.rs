@@ -15,7 +15,7 @@ use super::*;
 use crate::rpc::authorize::Method;
 use crate::rpc::message::{IssueRequest, Issued, JoinGroup, Managers, RenewRequest};
 use crate::rpc::raft::RaftCall;
-use crate::rpc::service::{CaService, ControlService, GroupService, Peer};
+use crate::rpc::service::{CaService, ControlService, GroupService, Peer, RaftAnswers, RaftCalls};
 
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,7 +85,7 @@ const fn opens(method: Method) -> Class {
         Method::GetRootCertificate | Method::IssueCertificate => Class::Public,
         Method::RenewCertificate | Method::Session => Class::Members,
         Method::Managers | Method::Logs | Method::JoinGroup => Class::Managers,
-        Method::Raft => Class::Group,
+        Method::Raft | Method::RaftStream => Class::Group,
     }
 }
 
@@ -104,8 +104,8 @@ fn may(who: Who, class: Class) -> bool {
 }
 
 /// Notes which calls arrive behind the port.
-#[derive(Default)]
-struct Arrivals(Mutex<BTreeSet<&'static str>>);
+#[derive(Clone, Default)]
+struct Arrivals(Arc<Mutex<BTreeSet<&'static str>>>);
 
 impl Arrivals {
     fn note<T>(&self, method: Method) -> Result<T, ApiError> {
@@ -166,6 +166,11 @@ impl GroupService for Arrivals {
         self.note(Method::Raft)
     }
 
+    fn stream(&self, _: Identity, calls: RaftCalls) -> RaftAnswers {
+        let arrived = self.clone();
+        calls.map(move |call| call.and_then(|_| arrived.note(Method::RaftStream))).boxed()
+    }
+
     async fn join(&self, _: Identity, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {
         self.note(Method::JoinGroup)
     }
@@ -182,7 +187,7 @@ fn body(method: Method) -> Vec<u8> {
         Method::Logs => {
             r#"{"selector":{"Task":"abcdefghij0123456789abcde"},"options":{"follow":false,"since":null,"tail":null,"stdout":true,"stderr":true}}"#
         }
-        Method::Raft => {
+        Method::Raft | Method::RaftStream => {
             let message = Message { kind: MessageKind::Vote, body: Bytes::new() };
             return whole(&RaftCall { from: 1, to: 1, message }.encode());
         }

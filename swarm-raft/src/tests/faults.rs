@@ -304,6 +304,7 @@ async fn no_fault_loses_a_write_or_splits_the_group() {
             messages.lost += counts.lost;
             messages.repeated += counts.repeated;
             messages.cut += counts.cut;
+            messages.pipelined += counts.pipelined;
             terms += led;
             acknowledged += written;
         }
@@ -312,6 +313,7 @@ async fn no_fault_loses_a_write_or_splits_the_group() {
     if seeds >= 8 {
         let Faults { crashes, cuts, one_way, storms, transfers } = all;
         let fired = [crashes, cuts, one_way, storms, transfers, messages.lost, messages.repeated];
+        assert!(messages.pipelined > 0, "messages must overtake the answers to those before");
         assert!(fired.iter().all(|count| *count > 0), "a run that breaks nothing proves nothing");
         assert!(terms as u64 > seeds, "leaders must change");
         assert!(acknowledged as u64 > 10 * seeds, "writes must go on between faults");

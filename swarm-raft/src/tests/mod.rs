@@ -7,6 +7,7 @@ mod full;
 mod group;
 mod handover;
 mod kill;
+mod pipeline;
 mod points;
 mod recover;
 mod restart;

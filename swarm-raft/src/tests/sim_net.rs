@@ -1,11 +1,16 @@
 //! A network between stores in one process that loses, delays, repeats and cuts, as a seed says.
+//! Within a stream nothing is repeated, and what is lost ends it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::ready;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt as _};
 use swarm_core::id::IdSource;
 
 use crate::{LinkError, Message, Peer, RaftLink, RaftStore};
@@ -32,6 +37,8 @@ pub(crate) struct Counts {
     pub(crate) lost: u64,
     pub(crate) repeated: u64,
     pub(crate) cut: u64,
+    /// Answers that came over a stream while more messages of it were on their way.
+    pub(crate) pipelined: u64,
 }
 
 /// After so long a connection without a sign of life is dead.
@@ -106,6 +113,47 @@ struct SimLink {
     net: SimNet,
 }
 
+/// One direction of a stream.
+#[derive(Clone)]
+struct Direction {
+    net: SimNet,
+    from: u64,
+    to: u64,
+    /// The member at the other end of the stream, and its id: it may be gone, or another by now.
+    store: (u64, Weak<RaftStore>),
+    lost: Arc<AtomicBool>,
+}
+
+impl Direction {
+    /// Each item takes a time of its own and passes none before it; it ends with the first that is lost.
+    fn carry<T: Send>(self, items: impl Stream<Item = T> + Send) -> impl Stream<Item = T> + Send {
+        let net = self.net.clone();
+        let way = move |item| {
+            let way = net.state().way();
+            async move {
+                tokio::time::sleep(way).await;
+                item
+            }
+        };
+        items.map(way).buffered(MANY).scan((), move |(), item| {
+            let arrives = self.arrives();
+            self.lost.fetch_or(!arrives, Ordering::Relaxed);
+            ready(arrives.then_some(item))
+        })
+    }
+
+    fn arrives(&self) -> bool {
+        let mut state = self.net.state();
+        let (id, store) = &self.store;
+        let there =
+            state.stores.get(id).is_some_and(|now| Weak::ptr_eq(&Arc::downgrade(now), store));
+        there && state.arrives(self.from, self.to)
+    }
+}
+
+/// More than a stream has on its way at once.
+const MANY: usize = 64;
+
 #[async_trait]
 impl RaftLink for SimLink {
     async fn call(&self, peer: &Peer, message: Message) -> Result<Bytes, LinkError> {
@@ -141,6 +189,37 @@ impl RaftLink for SimLink {
             return Err(silence().await);
         }
         answer
+    }
+
+    fn stream<'a>(
+        &'a self,
+        peer: &Peer,
+        messages: BoxStream<'static, Message>,
+    ) -> BoxStream<'a, Result<Bytes, LinkError>> {
+        let (net, from, to) = (self.net.clone(), self.from, peer.raft_id);
+        let Some(store) = net.state().stores.get(&to).cloned() else {
+            let (raft_id, address) = (to, peer.address.clone());
+            let reason = "nobody listens there".to_owned();
+            let error = LinkError::Unreachable { raft_id, address, reason };
+            return stream::once(ready(Err(error))).boxed();
+        };
+        let (lost, under_way) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let end = (to, Arc::downgrade(&store));
+        let there = Direction { net: net.clone(), from, to, store: end, lost: lost.clone() };
+        let back = Direction { from: to, to: from, ..there.clone() };
+        let sent = under_way.clone();
+        let messages = messages.inspect(move |_| {
+            sent.fetch_add(1, Ordering::Relaxed);
+        });
+        let answers = store.receive_stream(there.carry(messages).map(Ok).boxed());
+        let answers = back.carry(answers).inspect(move |_| {
+            let more = under_way.fetch_sub(1, Ordering::Relaxed) > 1;
+            net.state().counts.pipelined += u64::from(more);
+        });
+        let silence = stream::once(async move {
+            if lost.load(Ordering::Relaxed) { Some(Err(silence().await)) } else { None }
+        });
+        answers.chain(silence.filter_map(ready)).boxed()
     }
 }
 
