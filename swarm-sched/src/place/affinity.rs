@@ -17,6 +17,8 @@
 //! nodes where there are some, before any strategy is asked. v1's regular expressions (`/…/`) are
 //! refused, as is everything else that cannot be read: the task says so.
 
+use std::sync::Arc;
+
 use swarm_core::model::{NodeId, Service, ServiceId, Task, TaskState};
 use swarm_core::store::Snapshot;
 
@@ -63,9 +65,12 @@ enum Target {
 }
 
 impl Affinities {
-    /// Those of a task. O(services) for each expression, nothing without any.
-    pub(super) fn of(task: &Task, view: &Snapshot) -> Result<Self, AffinityError> {
-        let service = view.services.get(task.service_id);
+    /// Those of a task of a service. O(services) for each expression, nothing without any.
+    pub(super) fn of(
+        task: &Task,
+        service: Option<&Arc<Service>>,
+        view: &Snapshot,
+    ) -> Result<Self, AffinityError> {
         let labels = service.and_then(|service| service.spec.labels.get(AFFINITY_LABEL));
         let in_label = labels.into_iter().flat_map(|text| text.split(';'));
         let in_label = in_label.map(str::trim).filter(|text| !text.is_empty());

@@ -24,6 +24,22 @@ impl Bits {
         bits
     }
 
+    /// Makes it an empty set for the numbers below `len`: of one that had as many to choose from
+    /// only the words that are not 0 are written.
+    pub(super) fn clear(&mut self, len: usize) {
+        if self.words.len() != len.div_ceil(64) {
+            *self = Self::none(len);
+            return;
+        }
+        for (words, summary) in self.words.chunks_mut(64).zip(&mut self.summary) {
+            while *summary != 0 {
+                words[summary.trailing_zeros() as usize] = 0;
+                *summary &= *summary - 1;
+            }
+        }
+        self.count = 0;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -147,7 +163,11 @@ mod tests {
                 prop_assert_eq!(bits_.contains(number), put);
                 prop_assert_eq!(bits_.is_empty(), set.is_empty());
             }
-            prop_assert_eq!(bits_, bits(&set));
+            prop_assert_eq!(&bits_, &bits(&set));
+            bits_.clear(LEN);
+            prop_assert_eq!(&bits_, &Bits::none(LEN));
+            bits_.clear(1);
+            prop_assert_eq!(bits_, Bits::none(1));
         }
     }
 }

@@ -82,7 +82,7 @@ pub(super) struct Group<'a, S: Strategy> {
     /// Whether the bound kept a task from a branch.
     pub(super) is_skewed: bool,
     /// Seats that turned out not to be of the crowd: the service has tasks there, or fails there.
-    known: Bits,
+    known: &'a mut Bits,
     /// Whether `known` has all of them.
     knows_all: bool,
 }
@@ -119,15 +119,18 @@ struct Leaf<K> {
 type Rank<K> = (usize, K);
 
 impl<'a, S: Strategy> Group<'a, S> {
-    /// Prepares to place tasks like this one.
+    /// Prepares to place tasks like this one. `known` is what an earlier group left behind: nothing
+    /// of it is read, but a set for every node is not made anew for each group.
     pub(super) fn new(
         strategy: &'a S,
         demand: &'a Demand<'a>,
         failures: &'a BTreeMap<NodeId, u32>,
         loads: &'a mut Loads,
+        known: &'a mut Bits,
         (task, topology): (&Task, Option<&Topology<'_>>),
     ) -> Self {
         loads.prepare(demand);
+        known.clear(loads.seats());
         let preferences = task.spec.placement.iter().flat_map(|wish| &wish.preferences);
         let descriptors = preferences.filter_map(|wish| Some(&wish.spread.as_ref()?.descriptor));
         let bounded = topology.map(|topology| (topology.descriptor, Some(topology.skew)));
@@ -135,7 +138,6 @@ impl<'a, S: Strategy> Group<'a, S> {
         let levels = bounded.into_iter().chain(wished);
         let levels = levels.map(|(label, skew)| Level { values: loads.values(label), skew });
         let levels = levels.collect();
-        let known = Bits::none(loads.seats());
         Self {
             strategy,
             demand,
@@ -206,8 +208,9 @@ impl<'a, S: Strategy> Group<'a, S> {
             return Kind::Leaf(leaf);
         };
         let mut tasks = vec![0; level.values.len()];
-        for (seat, count) in self.loads.places_of(self.demand.service) {
+        for seat in self.loads.places_of(self.demand.service) {
             if branch.members.contains(seat) {
+                let count = self.loads.at(seat).active_of(self.demand.service);
                 tasks[level.values.number(seat)] += count;
             }
         }
@@ -225,7 +228,7 @@ impl<'a, S: Strategy> Group<'a, S> {
             let Some((tasks, seat)) = self.newcomer(from, members) else {
                 leaf.crowd = None;
                 self.know_all();
-                self.rank(leaf, members, Some(&self.known));
+                self.rank(leaf, members, Some(self.known));
                 break;
             };
             leaf.crowd = Some((tasks, seat + 1));
@@ -259,7 +262,7 @@ impl<'a, S: Strategy> Group<'a, S> {
                 (number, seat) = (tasks, 0);
             }
             let open = Some(&self.loads.shape().open);
-            match rung.next_in(seat, open, set, Some(&self.known)) {
+            match rung.next_in(seat, open, set, Some(self.known)) {
                 Some(found) if self.is_newcomer(found) => return Some((tasks, found)),
                 Some(found) => {
                     self.known.insert(found);
@@ -294,7 +297,7 @@ impl<'a, S: Strategy> Group<'a, S> {
         }
         let faulty = self.failures.iter().filter(|(_, count)| **count >= FAULTY_AFTER);
         let faulty = faulty.filter_map(|(node, _)| self.loads.seat(*node));
-        let served = self.loads.places_of(self.demand.service).map(|(seat, _)| seat);
+        let served = self.loads.places_of(self.demand.service);
         for seat in served.chain(faulty) {
             self.known.insert(seat);
         }

@@ -72,6 +72,17 @@ pub(super) struct Share<'a> {
     pub(super) claims: &'a [GenericResource],
 }
 
+/// What a change does to whether a service has tasks on a node that shall run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Presence {
+    /// It had none.
+    Begins,
+    /// It had some and has, or had none and has none.
+    Stays,
+    /// It has none any more.
+    Ends,
+}
+
 impl NodeLoad {
     /// The node without tasks.
     pub(super) fn empty(node: Arc<Node>, overcommit: Overcommit) -> Self {
@@ -199,12 +210,13 @@ impl NodeLoad {
         (free.named.get(value) == Some(&0)).then(|| vec![wanted.clone()])
     }
 
-    /// Counts a task (1) or takes it off again (-1).
-    pub(super) fn change(&mut self, share: &Share<'_>, sign: i64) {
+    /// Counts a task (1) or takes it off again (-1), and says what that means to its service.
+    pub(super) fn change(&mut self, share: &Share<'_>, sign: i64) -> Presence {
         let task = share.task;
+        let mut presence = Presence::Stays;
         if task.is_wanted() {
             self.active = self.active.saturating_add_signed(sign);
-            bump(&mut self.active_by_service, task.service_id, sign);
+            presence = bump(&mut self.active_by_service, task.service_id, sign);
         }
         if let Some(reserved) = reservation(task) {
             self.free_cpus -= sign * reserved.nano_cpus;
@@ -220,6 +232,7 @@ impl NodeLoad {
                 self.host_ports.remove(&(protocol, port));
             }
         }
+        presence
     }
 
     fn claim(&mut self, claim: &GenericResource, sign: i64) {
@@ -264,15 +277,20 @@ fn named(kind: &str, value: &str) -> GenericResource {
     GenericResource { named: Some(resource), ..Default::default() }
 }
 
-fn bump(counts: &mut Vec<(ServiceId, u64)>, service: ServiceId, sign: i64) {
+fn bump(counts: &mut Vec<(ServiceId, u64)>, service: ServiceId, sign: i64) -> Presence {
     match counts.binary_search_by_key(&service, |(id, _)| *id) {
         Ok(at) => {
             counts[at].1 = counts[at].1.saturating_add_signed(sign);
             if counts[at].1 == 0 {
                 counts.remove(at);
+                return Presence::Ends;
             }
+            Presence::Stays
         }
-        Err(at) if sign > 0 => counts.insert(at, (service, 1)),
-        Err(_) => {}
+        Err(at) if sign > 0 => {
+            counts.insert(at, (service, 1));
+            Presence::Begins
+        }
+        Err(_) => Presence::Stays,
     }
 }

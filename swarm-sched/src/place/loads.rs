@@ -13,12 +13,14 @@
 //! | structure | what for | a task |
 //! |---|---|---|
 //! | `nodes`: a [`NodeLoad`] for each seat | filters, scores | O(log services on the node) |
-//! | `services`: where each service has tasks, where it failed | what spread looks at first | O(1) |
+//! | `services`: the seats of each service, where it failed | what spread looks at first | O(1); O(its seats) where its last one goes |
 //! | `Ladder`: which seats have how many tasks | the emptiest node without a search | O(log rungs) |
 //! | `Shapes`: which seats may suit certain needs | no filter is asked twice | O(shapes) when it ends |
 //! | `labels`: the seats by the value of a label | branches of placement preferences | nothing |
 //!
-//! A node that comes or goes moves the seats: O(nodes). One that changes costs O(its tasks).
+//! How many tasks of a service a node has, the node's load knows alone: a service has a list of
+//! seats, no counts. A node that comes or goes moves the seats: O(nodes + seats of services). One
+//! that changes costs O(its tasks).
 //!
 //! # What is assumed
 //!
@@ -42,7 +44,7 @@ use super::constraint::label_of;
 use super::filter::Demand;
 use super::labels::{LabelValues, Labels};
 use super::ladder::Ladder;
-use super::load::{NodeLoad, Overcommit, Share, occupies, reservation};
+use super::load::{NodeLoad, Overcommit, Presence, Share, occupies, reservation};
 use super::shape::{Shape, Shapes};
 
 /// How long a failure counts against a node.
@@ -62,12 +64,24 @@ pub struct Loads {
 }
 
 /// Where a service is.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 struct ServiceLoad {
-    /// How many of its tasks that shall run each node has. Nobody asks for them in order.
-    nodes: IdMap<NodeId, u64>,
+    /// The seats of the nodes that have tasks of it that shall run, each once. Nobody asks for them
+    /// in order.
+    seats: Vec<u32>,
     /// Its tasks that failed on a node, as far as the store keeps them.
     failed: BTreeMap<TaskId, (NodeId, Version, Timestamp)>,
+}
+
+impl PartialEq for ServiceLoad {
+    fn eq(&self, other: &Self) -> bool {
+        let sorted = |load: &Self| {
+            let mut seats = load.seats.clone();
+            seats.sort_unstable();
+            seats
+        };
+        sorted(self) == sorted(other) && self.failed == other.failed
+    }
 }
 
 /// A task that was given a node, which may never come true.
@@ -157,15 +171,33 @@ impl Loads {
             }
         }
         if gone || !come.is_empty() {
-            self.nodes.retain(|load| to.nodes.get(load.id).is_some());
-            self.nodes.append(&mut come);
-            self.nodes.sort_by_key(|load| load.id);
-            let seats = self.nodes.iter().enumerate();
-            self.seats = seats.map(|(seat, load)| (load.id, seat)).collect();
-            self.ladder = Ladder::of(self.nodes.iter().map(NodeLoad::active));
-            self.shapes.clear();
-            self.labels.clear();
+            self.seat_anew(come, to);
         }
+    }
+
+    /// Seats the nodes of a view, some of which come, in order of id, and moves what knows seats.
+    fn seat_anew(&mut self, mut come: Vec<NodeLoad>, to: &Snapshot) {
+        let before: Vec<_> = self.nodes.iter().map(|load| load.id).collect();
+        let new: Vec<_> = come.iter().map(|load| load.id).collect();
+        self.nodes.retain(|load| to.nodes.get(load.id).is_some());
+        self.nodes.append(&mut come);
+        self.nodes.sort_by_key(|load| load.id);
+        let seats = self.nodes.iter().enumerate();
+        self.seats = seats.map(|(seat, load)| (load.id, seat)).collect();
+        let moved: Vec<_> = before.iter().map(|node| self.seat(*node)).collect();
+        self.services.retain(|_, service| {
+            let seats = service.seats.iter().filter_map(|seat| moved[*seat as usize]);
+            service.seats = seats.map(narrow).collect();
+            !service.is_empty()
+        });
+        for seat in new.iter().filter_map(|node| self.seats.get(node).copied()) {
+            for (service, _) in self.nodes[seat].services() {
+                self.services.entry(service).or_default().seats.push(narrow(seat));
+            }
+        }
+        self.ladder = Ladder::of(self.nodes.iter().map(NodeLoad::active));
+        self.shapes.clear();
+        self.labels.clear();
     }
 
     fn renew(&mut self, node: &Arc<Node>, view: &Snapshot) {
@@ -185,7 +217,7 @@ impl Loads {
         }
         if occupies(task) {
             let share = Share { task, claims: &task.generic_resources };
-            self.share(node, self.seat(node), &share, sign);
+            self.share(self.seat(node), &share, sign);
         }
     }
 
@@ -200,31 +232,36 @@ impl Loads {
     }
 
     /// Changes the load of a node, and all that is derived from it. One that is not there has no
-    /// seat; that a service has tasks on it is known all the same.
-    fn share(&mut self, node: NodeId, seat: Option<usize>, share: &Share<'_>, sign: i64) {
-        let service = share.task.service_id;
-        if share.task.is_wanted() {
-            let nodes = &mut self.services.entry(service).or_default().nodes;
-            let count = nodes.entry(node).or_default();
-            *count = count.saturating_add_signed(sign);
-            if *count == 0 {
-                nodes.remove(&node);
-                self.forget_empty(service);
-            }
-        }
+    /// seat: it is added up when it comes.
+    fn share(&mut self, seat: Option<usize>, share: &Share<'_>, sign: i64) {
         let Some(seat) = seat else { return };
+        let service = share.task.service_id;
         let load = &mut self.nodes[seat];
         let before = load.active();
-        load.change(share, sign);
+        let presence = load.change(share, sign);
         self.ladder.climb(seat, before, load.active());
+        match presence {
+            Presence::Begins => {
+                self.services.entry(service).or_default().seats.push(narrow(seat));
+            }
+            Presence::Stays => {}
+            Presence::Ends => self.leave(service, seat),
+        }
         if sign < 0 {
             self.shapes.reopen(seat);
         }
     }
 
+    fn leave(&mut self, service: ServiceId, seat: usize) {
+        if let Some(load) = self.services.get_mut(&service) {
+            let at = load.seats.iter().position(|known| *known == narrow(seat));
+            at.map(|at| load.seats.swap_remove(at));
+        }
+        self.forget_empty(service);
+    }
+
     fn forget_empty(&mut self, service: ServiceId) {
-        let known = self.services.get(&service);
-        if known.is_some_and(|load| load.nodes.is_empty() && load.failed.is_empty()) {
+        if self.services.get(&service).is_some_and(ServiceLoad::is_empty) {
             self.services.remove(&service);
         }
     }
@@ -234,14 +271,14 @@ impl Loads {
         let node = self.nodes[seat].id;
         let wanted: &[GenericResource] = reservation(task).map_or(&[], |it| &it.generic);
         let generic = self.nodes[seat].choose_all(wanted).unwrap_or_default();
-        self.share(node, Some(seat), &Share { task, claims: &generic }, 1);
+        self.share(Some(seat), &Share { task, claims: &generic }, 1);
         self.assumed.push(Assumed { task: task.clone(), node, generic: generic.clone() });
         Placed { task: task.id, node, generic }
     }
 
     fn retract(&mut self, assumed: &Assumed) {
         let share = Share { task: &assumed.task, claims: &assumed.generic };
-        self.share(assumed.node, self.seat(assumed.node), &share, -1);
+        self.share(self.seat(assumed.node), &share, -1);
     }
 
     fn retract_all(&mut self) {
@@ -324,13 +361,13 @@ impl Loads {
 
     /// How many nodes a service has tasks on that shall run.
     pub(super) fn places(&self, service: ServiceId) -> usize {
-        self.services.get(&service).map_or(0, |service| service.nodes.len())
+        self.services.get(&service).map_or(0, |service| service.seats.len())
     }
 
-    /// The seats where a service has tasks that shall run, with their number.
-    pub(super) fn places_of(&self, service: ServiceId) -> impl Iterator<Item = (usize, u64)> {
-        let nodes = self.services.get(&service).into_iter().flat_map(|service| &service.nodes);
-        nodes.filter_map(|(node, count)| Some((self.seat(*node)?, *count)))
+    /// The seats where a service has tasks that shall run.
+    pub(super) fn places_of(&self, service: ServiceId) -> impl Iterator<Item = usize> {
+        let seats = self.services.get(&service).into_iter().flat_map(|service| &service.seats);
+        seats.map(|seat| *seat as usize)
     }
 
     /// How often tasks of this version of the service failed on each node within the last five
@@ -346,18 +383,29 @@ impl Loads {
         failures
     }
 
-    /// Whether one node is as its tasks in the view say, in every structure: O(its tasks).
-    /// Nothing may be assumed.
+    /// Whether one node is as its tasks in the view say, in every structure: O(its tasks, and the
+    /// seats of their services). Nothing may be assumed.
     pub(super) fn is_right(&self, seat: usize, view: &Snapshot) -> bool {
         let load = &self.nodes[seat];
         let Some(node) = view.nodes.get(load.id) else { return false };
         let rung = self.ladder.rung(load.active());
-        let counted = |service| self.services.get(&service)?.nodes.get(&node.id).copied();
+        let seated = |service| self.places_of(service).filter(|known| *known == seat).count() == 1;
         *load == self.added_up(node, view)
             && rung.is_some_and(|(number, rung)| number == load.active() && rung.contains(seat))
-            && load.services().all(|(service, count)| counted(service) == Some(count))
+            && load.services().all(|(service, _)| seated(service))
             && self.shapes.are_right(seat, load)
     }
+}
+
+impl ServiceLoad {
+    fn is_empty(&self) -> bool {
+        self.seats.is_empty() && self.failed.is_empty()
+    }
+}
+
+/// A seat in half the room: there are fewer nodes than that.
+fn narrow(seat: usize) -> u32 {
+    u32::try_from(seat).expect("a cluster has fewer than 4,294,967,296 nodes")
 }
 
 impl Assumed {

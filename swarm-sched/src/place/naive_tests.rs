@@ -38,7 +38,7 @@ fn naive<S: Strategy>(strategy: &S, view: &Snapshot, tasks: &[Arc<Task>]) -> Vec
         .collect();
     let mut answer = Vec::new();
     for task in tasks {
-        let affinities = Affinities::of(task, view).unwrap();
+        let affinities = Affinities::of(task, view.services.get(task.service_id), view).unwrap();
         let demand = Demand::of(task, view).with(affinities);
         let service = view.services.get(task.service_id).unwrap();
         let bounded = service.spec.labels.get(super::TOPOLOGY_LABEL).map(|text| {

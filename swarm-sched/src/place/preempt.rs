@@ -246,7 +246,8 @@ impl<'a> Search<'a> {
         priority: i32,
         ctx: &mut Ctx<'_>,
     ) -> Option<(Sacrifice, Placed)> {
-        let (demand, _) = wishes(task, &self.future.world).ok()?;
+        let world = &self.future.world;
+        let (demand, _) = wishes(task, world.services.get(task.service_id), world).ok()?;
         let may = |load: &&NodeLoad| {
             task.node_id.is_none_or(|id| id == load.node.id)
                 && load.services().any(|(service, _)| self.priority(service) < priority)

@@ -342,7 +342,7 @@ fn is_unjust(view: &Snapshot) -> Option<String> {
         task.is_wanted() && task.status.state == TaskState::Pending && !task.displaced
     });
     for task in waiting {
-        let (demand, _) = wishes(task, view).unwrap();
+        let (demand, _) = wishes(task, view.services.get(task.service_id), view).unwrap();
         let priority = priority::by_id(view, task.service_id);
         for victim in view.tasks.iter().filter(|it| it.is_wanted() && occupies(it)) {
             // A global task is for one node.

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
-use swarm_core::model::{NodeId, Task};
+use swarm_core::model::{NodeId, Service, Task};
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::{Mark, Snapshot};
 
 use super::affinity::Affinities;
+use super::bits::Bits;
 use super::explain::Refusals;
 use super::filter::Demand;
 use super::group::{Group, TOPOLOGY_LABEL, Topology};
@@ -17,9 +18,10 @@ use super::priority;
 use super::strategies::Spread;
 use super::strategy::Strategy;
 
-/// After so many answers one node is compared with what the view says about it; after more if it has
-/// more tasks than that, which all are looked at.
+/// After so many answers one node is compared with what the view says about it.
 const ANSWERS_PER_CHECK: u64 = 16;
+/// After so many for each task of the node if it has more, for all of them are looked at.
+const ANSWERS_PER_TASK: u64 = 4;
 
 /// Places tasks on the nodes that pass every filter, evenly over the branches of the placement
 /// preferences, and within a branch by a [`Strategy`].
@@ -37,8 +39,12 @@ pub struct FilterScheduler<S> {
 /// What a scheduler keeps from one answer to the next.
 #[derive(Default)]
 pub(super) struct Memory {
+    /// The nodes and tasks of the view that was followed last. Not the rest: what is kept is
+    /// copied when it is written, and services are.
     pub(super) seen: Snapshot,
     pub(super) loads: Loads,
+    /// For the next group to fill.
+    known: Bits,
     /// The view of the last answer, which came from `seen` by earlier answers alone.
     last: Option<Mark>,
     /// How many tasks were given a node in it.
@@ -106,7 +112,8 @@ impl Memory {
         let loads = &mut self.loads;
         let (bound, free): (Vec<_>, Vec<_>) =
             view.tasks.iter().partition(|task| task.node_id.is_some());
-        let (demand, topology) = match wishes(first, view.snapshot) {
+        let service = view.service.or_else(|| view.snapshot.services.get(first.service_id));
+        let (demand, topology) = match wishes(first, service, view.snapshot) {
             Ok(wishes) => wishes,
             Err(why) => {
                 let refuse = |task: &Arc<Task>| Refused { task: task.id, why: why.clone() };
@@ -120,7 +127,8 @@ impl Memory {
         let topology = topology.as_ref();
         loads.expect(free.len());
         answer.placed.reserve(free.len());
-        let mut group = Group::new(strategy, &demand, &failures, loads, (first, topology));
+        let known = &mut self.known;
+        let mut group = Group::new(strategy, &demand, &failures, loads, known, (first, topology));
         group.know_if_few(free.len());
         let mut tree = Group::<S>::root();
         let mut tasks = free.into_iter();
@@ -151,8 +159,8 @@ impl Memory {
 
     fn follow(&mut self, view: &Snapshot) {
         if !self.knows(view) {
-            let seen = std::mem::replace(&mut self.seen, view.clone());
-            self.loads.follow(&seen, view);
+            self.loads.follow(&self.seen, view);
+            (self.seen.nodes, self.seen.tasks) = (view.nodes.clone(), view.tasks.clone());
         }
         self.last = view.mark().cloned();
         self.given = 0;
@@ -173,7 +181,8 @@ impl Memory {
     fn to_check(&self) -> Option<usize> {
         // Large steps that meet every seat in the end, whatever their number.
         let seat = self.checks.wrapping_mul(2_654_435_761).checked_rem(self.loads.seats())?;
-        (self.answers >= ANSWERS_PER_CHECK.max(self.loads.at(seat).active())).then_some(seat)
+        let tasks = self.loads.at(seat).active();
+        (self.answers >= ANSWERS_PER_CHECK.max(ANSWERS_PER_TASK * tasks)).then_some(seat)
     }
 }
 
@@ -187,13 +196,13 @@ impl Memory {
     }
 }
 
-/// What a task asks for, and how skewed its service may be; or what of it cannot be read.
+/// What a task of a service asks for, and how skewed that may be; or what of it cannot be read.
 pub(super) fn wishes<'a>(
     task: &'a Task,
+    service: Option<&'a Arc<Service>>,
     view: &'a Snapshot,
 ) -> Result<(Demand<'a>, Option<Topology<'a>>), String> {
-    let affinities = Affinities::of(task, view).map_err(|error| error.to_string())?;
-    let service = view.services.get(task.service_id);
+    let affinities = Affinities::of(task, service, view).map_err(|error| error.to_string())?;
     service.map_or(Ok(0), |service| priority::of(service))?;
     let text = service.and_then(|service| service.spec.labels.get(TOPOLOGY_LABEL));
     let topology = text.map(|text| {
