@@ -114,7 +114,7 @@ fn settle(start: Snapshot) -> Snapshot {
         view = store.snapshot();
     }
     let assigned = |task: &Arc<Task>| task.status.state == TaskState::Assigned;
-    assert!(view.tasks.iter().all(assigned), "every task must have found a node");
+    assert!(view.tasks.by_service().all(assigned), "every task must have found a node");
     view
 }
 

@@ -72,7 +72,8 @@ impl Controller {
         for (planner, dirty) in self.planners.iter().zip(&mut self.dirty) {
             let mut keys = Vec::new();
             planner.keys(view, &mut keys);
-            dirty.extend(keys);
+            // One by one, each key would be looked for.
+            dirty.append(&mut keys.into_iter().collect());
         }
     }
 

@@ -30,6 +30,20 @@ impl<T> PartialEq for Row<T> {
     }
 }
 
+/// Writes an entry of a map, which may be there already: to write it in place then is half the price
+/// of writing the key as well.
+pub(super) fn write<K, V>(map: &mut OrdMap<K, V>, there: bool, key: K, value: V)
+where
+    K: Ord + Clone,
+    V: Clone,
+{
+    if there && let Some(entry) = map.get_mut(&key) {
+        *entry = value;
+    } else {
+        map.insert(key, value);
+    }
+}
+
 /// The rows of one kind of object, ordered by id, with an index of their names.
 #[derive(Clone)]
 pub struct Table<T: Kind> {
@@ -113,10 +127,12 @@ impl<T: Kind> Table<T> {
             }
         }
         match (new, old) {
-            (Some(new), _) => self.rows.insert(new.id(), Row(new.clone())),
-            (None, Some(old)) => self.rows.remove(&old.id()),
-            (None, None) => None,
-        };
+            (Some(new), _) => {
+                write(&mut self.rows, old.is_some(), new.id(), Row(new.clone()));
+            }
+            (None, Some(old)) => drop(self.rows.remove(&old.id())),
+            (None, None) => {}
+        }
     }
 }
 
@@ -424,6 +440,9 @@ impl Snapshot {
 
     fn update(&mut self, mut object: Object, stamp: Stamp) -> Result<Event, CommitError> {
         let id = object.id();
+        if let Object::Task(task) = &object {
+            self.tasks.open(task.service_id);
+        }
         let old = self.like(&object).ok_or(CommitError::Missing(id))?;
         check_revision(&old, object.revision())?;
         if let (Object::Task(old), Object::Task(new)) = (&old, &object) {

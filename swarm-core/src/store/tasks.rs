@@ -23,14 +23,14 @@
 //! holds against commits: a task is in each map exactly where its own fields say.
 
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::layered::{Layer, Layered};
 use super::memo::{Memo, Touched};
-use super::tables::{Row, first_with, range};
+use super::tables::{Row, first_with, range, write};
 use crate::model::{NetworkId, NodeId, ServiceId, Task, TaskId, TaskState};
 
 /// The tasks.
@@ -57,10 +57,13 @@ struct Group {
     memo: Memo,
 }
 
+/// What a service has that has none.
+static NO_TASKS: LazyLock<Group> = LazyLock::new(Group::default);
+
 /// A group that is being written, and lies outside of its map until that is done: commits and plans
 /// write many tasks of one service in a row.
 #[derive(Clone)]
-struct Open {
+pub(super) struct Open {
     service: ServiceId,
     group: Arc<Group>,
     /// What it was when it was opened: its size, whether tasks wait, whether any are to be removed.
@@ -82,11 +85,7 @@ impl Group {
 
     fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
         self.memo.touch(old.into_iter().chain([&**new]));
-        // Writing in place is half the price of writing the key as well.
-        match old.and_then(|old| self.rows.get_mut(&old.id)) {
-            Some(row) => *row = Row(new.clone()),
-            None => drop(self.rows.insert(new.id, Row(new.clone()))),
-        }
+        write(&mut self.rows, old.is_some(), new.id, Row(new.clone()));
         list(&mut self.waiting, new.id, old.is_some_and(waits), waits(new));
         list(&mut self.removed, new.id, old.is_some_and(is_removed), is_removed(new));
     }
@@ -103,6 +102,8 @@ impl Group {
 fn list<T: Ord + Clone>(set: &mut OrdSet<T>, entry: T, before: bool, after: bool) {
     match (before, after) {
         (false, true) => drop(set.insert(entry)),
+        // The last one goes with its set: to take it out, what it lies in would be copied.
+        (true, false) if set.len() == 1 => *set = OrdSet::new(),
         (true, false) => drop(set.remove(&entry)),
         _ => {}
     }
@@ -173,18 +174,10 @@ impl TaskTable {
         &'a self,
         other: &'a Self,
     ) -> impl Iterator<Item = (Option<&'a Arc<Task>>, Option<&'a Arc<Task>>)> {
-        other.groups.diff(&self.groups).flat_map(|item| {
-            let (old, new) = match item {
-                DiffItem::Add(_, new) => (None, Some(&*new.0)),
-                DiffItem::Update { old, new } => (Some(&*old.1.0), Some(&*new.1.0)),
-                DiffItem::Remove(_, old) => (Some(&*old.0), None),
-            };
-            // Of two groups what differs; of one alone all.
-            let both = old.zip(new).into_iter().flat_map(|(old, new)| differences(old, new));
-            let gone = old.filter(|_| new.is_none()).into_iter().flat_map(Group::values);
-            let come = new.filter(|_| old.is_none()).into_iter().flat_map(Group::values);
-            both.chain(gone.map(|task| (Some(task), None)))
-                .chain(come.map(|task| (None, Some(task))))
+        other.groups.diff(&self.groups).flat_map(|item| match item {
+            DiffItem::Add(_, new) => differences(&NO_TASKS, &new.0),
+            DiffItem::Update { old, new } => differences(&old.1.0, &new.1.0),
+            DiffItem::Remove(_, old) => differences(&old.0, &NO_TASKS),
         })
     }
 
@@ -282,8 +275,9 @@ impl TaskTable {
         self.list(layer, old, new);
     }
 
-    /// Opens a group to be changed, unless it is the one that is open.
-    fn edit(&mut self, service: ServiceId) -> &mut Group {
+    /// Opens a group to be changed, unless it is the one that is open. Who is about to write a task
+    /// opens first, and then reads it at half the price.
+    pub(super) fn open(&mut self, service: ServiceId) -> &mut Open {
         if self.open.as_ref().is_none_or(|open| open.service != service) {
             self.close();
             // Taken out, so that it is not copied if no other view has it.
@@ -292,8 +286,11 @@ impl TaskTable {
             let before = group.sizes();
             self.open = Some(Open { service, group, before });
         }
-        let open = self.open.as_mut().expect("it was opened");
-        Arc::make_mut(&mut open.group)
+        self.open.as_mut().expect("it was opened")
+    }
+
+    fn edit(&mut self, service: ServiceId) -> &mut Group {
+        Arc::make_mut(&mut self.open(service).group)
     }
 
     /// Puts the open group back: it comes with its first task and goes with its last.
@@ -304,7 +301,7 @@ impl TaskTable {
         list(&mut self.waiting, service, before.1, after.1);
         list(&mut self.removed, service, before.2, after.2);
         if after.0 > 0 {
-            self.groups.insert(service, Row(group));
+            write(&mut self.groups, before.0 > 0, service, Row(group));
         } else {
             self.groups.remove(&service);
         }
