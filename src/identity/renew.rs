@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use swarm_core::id::IdSource;
+use swarm_core::model::NodeRole;
 use swarm_core::protocol::Trust;
 use swarm_core::time::{Clock, Timestamp};
 use tokio::sync::{Notify, watch};
@@ -69,8 +70,10 @@ pub struct Renewer {
     pub renewal: Arc<dyn Renewal>,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
-    /// Renews at once when notified: after a change of the node's role.
+    /// Renews at once when notified.
     pub now: Arc<Notify>,
+    /// Which role managers say that the node has: a certificate for another one is renewed at once.
+    pub role: watch::Receiver<Option<NodeRole>>,
     /// What managers say of roots and renewal.
     pub trust: watch::Receiver<Option<Trust>>,
     /// Told after each renewal and each change of the roots: the role may be another one, and so
@@ -92,6 +95,13 @@ impl Renewer {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 () = self.now.notified() => due = Timestamp::ZERO,
+                // Looked at when it was said, or else once the certificate has come that was under way
+                // then: that one may be for the role before.
+                Ok(()) = self.role.changed() => {
+                    if self.has_another_role() {
+                        due = Timestamp::ZERO;
+                    }
+                }
                 Ok(()) = self.trust.changed() => {
                     self.believe();
                     if self.is_wanted() {
@@ -129,6 +139,12 @@ impl Renewer {
         let held = self.credentials.node().tls_info().cert_issuer_public_key.clone();
         let trust = self.trust.borrow();
         trust.as_ref().is_some_and(|told| !told.issuer.is_empty() && told.issuer != held)
+    }
+
+    /// Whether the cluster gives the node another role than its certificate does.
+    fn has_another_role(&mut self) -> bool {
+        let said = *self.role.borrow_and_update();
+        said.is_some_and(|role| role != self.credentials.identity().role)
     }
 
     /// Trusts the roots that a manager named, on disk and in use. Roots without that of the own

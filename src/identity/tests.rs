@@ -1,9 +1,12 @@
 //! Certificates, their files and their renewal.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::id::IdSource;
 use swarm_core::time::{Clock as _, SystemClock, Timestamp};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::renew::renew_at;
 use super::*;
@@ -135,65 +138,126 @@ fn nothing_prints_a_key() {
     assert!(!shown.contains("PRIVATE KEY"), "{shown}");
 }
 
-/// An authority that refuses the first attempt, and reports each.
-struct Moody {
+/// An authority that says when it is asked, and answers when a test says for whom.
+struct Asked {
     authority: Authority,
-    identity: Identity,
-    attempts: tokio::sync::mpsc::UnboundedSender<u32>,
-    count: std::sync::atomic::AtomicU32,
+    asked: mpsc::UnboundedSender<()>,
+    answers: tokio::sync::Mutex<mpsc::UnboundedReceiver<Option<Identity>>>,
 }
 
 #[async_trait::async_trait]
-impl renew::Renewal for Moody {
+impl renew::Renewal for Asked {
     async fn renew(&self, csr: String) -> Result<String, crate::error::ApiError> {
-        let count = self.count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
-        self.attempts.send(count).unwrap();
-        if count == 0 {
-            return Err(IdentityError::NoSigningKey.into());
+        self.asked.send(()).unwrap();
+        let answer = self.answers.lock().await.recv().await.expect("the test goes on");
+        let identity = answer.ok_or(IdentityError::NoSigningKey)?;
+        Ok(self.authority.issue(&csr, &identity, 90 * DAY, SystemClock.now()).unwrap())
+    }
+}
+
+/// A renewer at work.
+struct Renewing {
+    _dir: tempfile::TempDir,
+    old: NodeIdentity,
+    files: IdentityFiles,
+    credentials: Arc<Credentials>,
+    now: Arc<Notify>,
+    role: watch::Sender<Option<NodeRole>>,
+    renewed: watch::Receiver<Identity>,
+    asked: mpsc::UnboundedReceiver<()>,
+    answer: mpsc::UnboundedSender<Option<Identity>>,
+    cancel: CancellationToken,
+    running: tokio::task::JoinHandle<()>,
+}
+
+impl Renewing {
+    fn begin(identity: Identity) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::create(SystemClock.now()).unwrap();
+        let KeyRequest { key, csr } = KeyRequest::generate().unwrap();
+        let pem = authority.issue(&csr, &identity, 90 * DAY, SystemClock.now()).unwrap();
+        let old = NodeIdentity::new(authority.root().clone(), pem, key).unwrap();
+        let files = IdentityFiles::new(dir.path());
+        files.save(&old).unwrap();
+        let credentials = Credentials::new(old.clone()).unwrap();
+        let (ask, asked) = mpsc::unbounded_channel();
+        let (answer, answers) = mpsc::unbounded_channel();
+        let (now, role) = (Arc::<Notify>::default(), watch::Sender::default());
+        let (told, renewed) = watch::channel(identity);
+        let renewer = renew::Renewer {
+            credentials: credentials.clone(),
+            files: files.clone(),
+            renewal: Arc::new(Asked { authority, asked: ask, answers: answers.into() }),
+            clock: Arc::new(SystemClock),
+            now: now.clone(),
+            role: role.subscribe(),
+            trust: watch::Sender::default().subscribe(),
+            renewed: told,
+        };
+        let cancel = CancellationToken::new();
+        let running = tokio::spawn(renewer.run(cancel.clone()));
+        Self {
+            _dir: dir,
+            old,
+            files,
+            credentials,
+            now,
+            role,
+            renewed,
+            asked,
+            answer,
+            cancel,
+            running,
         }
-        Ok(self.authority.issue(&csr, &self.identity, 90 * DAY, SystemClock.now()).unwrap())
+    }
+
+    async fn asked(&mut self) {
+        let asked = tokio::time::timeout(Duration::from_secs(30), self.asked.recv()).await;
+        asked.expect("a certificate is asked for").expect("the renewer runs");
+    }
+
+    async fn end(self) {
+        self.cancel.cancel();
+        self.running.await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn a_renewer_keeps_the_old_certificate_until_it_has_a_new_one_on_disk_and_in_use() {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::create(SystemClock.now()).unwrap();
     let identity = somebody(NodeRole::Worker);
     let promoted = Identity { role: NodeRole::Manager, ..identity };
-    let KeyRequest { key, csr } = KeyRequest::generate().unwrap();
-    let pem = authority.issue(&csr, &identity, 90 * DAY, SystemClock.now()).unwrap();
-    let old = NodeIdentity::new(authority.root().clone(), pem, key).unwrap();
-    let files = IdentityFiles::new(dir.path());
-    files.save(&old).unwrap();
-    let credentials = Credentials::new(old.clone()).unwrap();
-    let (attempts, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let now = std::sync::Arc::new(tokio::sync::Notify::new());
-    let (renewed, mut told) = tokio::sync::watch::channel(identity);
-    let count = Default::default();
-    let renewer = renew::Renewer {
-        credentials: credentials.clone(),
-        files: files.clone(),
-        renewal: std::sync::Arc::new(Moody { authority, identity: promoted, attempts, count }),
-        clock: std::sync::Arc::new(SystemClock),
-        now: now.clone(),
-        trust: tokio::sync::watch::Sender::default().subscribe(),
-        renewed,
-    };
-    let cancel = tokio_util::sync::CancellationToken::new();
-    let running = tokio::spawn(renewer.run(cancel.clone()));
+    let mut node = Renewing::begin(identity);
+    node.now.notify_one();
+    node.asked().await;
+    node.answer.send(None).unwrap();
+    assert_eq!(node.credentials.node().certificate_pem(), node.old.certificate_pem());
+    node.now.notify_one();
+    node.asked().await;
+    node.answer.send(Some(promoted)).unwrap();
+    node.renewed.changed().await.unwrap();
+    assert_eq!(*node.renewed.borrow(), promoted);
+    assert_eq!(node.credentials.identity(), promoted);
+    let kept = node.files.load().unwrap().unwrap();
+    assert_eq!(kept.certificate_pem(), node.credentials.node().certificate_pem());
+    assert_ne!(kept.key().expose(), node.old.key().expose(), "each certificate has its own key");
+    node.end().await;
+}
 
-    now.notify_one();
-    assert_eq!(seen.recv().await, Some(0));
-    assert_eq!(credentials.node().certificate_pem(), old.certificate_pem());
-    now.notify_one();
-    assert_eq!(seen.recv().await, Some(1));
-    told.changed().await.unwrap();
-    assert_eq!(*told.borrow(), promoted);
-    assert_eq!(credentials.identity(), promoted);
-    let kept = files.load().unwrap().unwrap();
-    assert_eq!(kept.certificate_pem(), credentials.node().certificate_pem());
-    assert_ne!(kept.key().expose(), old.key().expose(), "each certificate has a key of its own");
-    cancel.cancel();
-    running.await.unwrap();
+#[tokio::test]
+async fn a_role_that_changes_back_while_a_certificate_is_under_way_is_not_missed() {
+    let manager = somebody(NodeRole::Manager);
+    let demoted = Identity { role: NodeRole::Worker, ..manager };
+    let mut node = Renewing::begin(manager);
+    node.role.send_replace(Some(NodeRole::Manager));
+    node.role.send_replace(Some(NodeRole::Worker));
+    node.asked().await;
+    // For a node that has a manager's certificate still, and is about to get a worker's.
+    node.role.send_replace(Some(NodeRole::Manager));
+    node.answer.send(Some(demoted)).unwrap();
+    node.asked().await;
+    assert_eq!(node.credentials.identity(), demoted);
+    node.answer.send(Some(manager)).unwrap();
+    node.renewed.wait_for(|now| now.role == NodeRole::Manager).await.unwrap();
+    assert_eq!(node.credentials.identity(), manager);
+    node.end().await;
 }

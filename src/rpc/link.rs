@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
+use swarm_core::model::NodeRole;
 use swarm_core::protocol::{Settings, Trust};
 use swarm_runtime::agent::link::{Connection, Link, LinkError};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
 use super::client::ManagerClient;
@@ -24,7 +25,7 @@ pub struct ManagerLink {
     known: Mutex<Known>,
     trust: watch::Sender<Option<Trust>>,
     whereabouts: watch::Sender<Whereabouts>,
-    renew_now: Arc<Notify>,
+    role: watch::Sender<Option<NodeRole>>,
 }
 
 /// What managers said of the cluster.
@@ -61,7 +62,7 @@ impl ManagerLink {
             known: Mutex::new(Known { managers, next: 0, recovery: at.recovery }),
             trust: watch::Sender::default(),
             whereabouts: watch::Sender::new(at),
-            renew_now: Arc::default(),
+            role: watch::Sender::default(),
         }
     }
 
@@ -90,10 +91,10 @@ impl ManagerLink {
         self.trust.subscribe()
     }
 
-    /// Notified when the certificate is not for the role that the cluster gives the node.
+    /// Which role the cluster gives this node: the latest word, told again whenever it is said again.
     #[must_use]
-    pub fn renew_now(&self) -> Arc<Notify> {
-        self.renew_now.clone()
+    pub fn role(&self) -> watch::Receiver<Option<NodeRole>> {
+        self.role.subscribe()
     }
 
     /// Asks for a place in the managers' group, or says where this manager listens now.
@@ -206,9 +207,7 @@ impl Link for ManagerLink {
             *before = now;
             changed
         });
-        if *role != self.credentials.identity().role {
-            self.renew_now.notify_one();
-        }
+        self.role.send_replace(Some(*role));
         Ok(())
     }
 }

@@ -203,12 +203,10 @@ impl WorkerBuilder {
                 trust: link.told(),
                 renewal: link.clone(),
                 clock: Arc::new(SystemClock),
-                now: link.renew_now(),
+                now: self.renew_when.unwrap_or_default(),
+                role: link.role(),
                 renewed,
             };
-            if let Some(notified) = self.renew_when {
-                tasks.spawn(hand_on(notified, renewer.now.clone(), cancel.clone()));
-            }
             tasks.spawn(renewer.run(cancel.clone()));
         }
         let (tell, ended) = tokio::sync::watch::channel(None);
@@ -228,11 +226,5 @@ impl WorkerBuilder {
 async fn say_so(mut renewed: tokio::sync::watch::Receiver<Identity>, agent: Arc<Agent>) {
     while renewed.changed().await.is_ok() {
         agent.describe_now();
-    }
-}
-
-async fn hand_on(from: Arc<Notify>, to: Arc<Notify>, cancel: CancellationToken) {
-    while cancel.run_until_cancelled(from.notified()).await.is_some() {
-        to.notify_one();
     }
 }
