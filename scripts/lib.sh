@@ -2,7 +2,7 @@
 
 # The packages that tests use for real instead of mocks. docker.io brings dockerd, containerd
 # and runc.
-PACKAGES="docker.io iptables iproute2 busybox-static curl"
+PACKAGES="docker.io iptables iproute2 nftables busybox-static curl"
 
 install_packages() {
     local missing=() package
