@@ -25,8 +25,9 @@ pub(crate) struct Etcd {
     endpoint: String,
 }
 
-/// Whether it is installed.
+/// Whether it is installed, with `etcdctl`, which says who leads.
 pub(crate) fn version() -> Option<String> {
+    Command::new("etcdctl").arg("version").output().ok()?;
     let output = Command::new("etcd").arg("--version").output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     text.lines().next().map(|line| line.replace("etcd Version: ", "etcd "))

@@ -78,7 +78,7 @@ async fn run(quick: bool) {
         }
         drop(ours);
         let Some(version) = &etcd else {
-            println!("etcd: not installed");
+            println!("etcd: not installed (Debian has etcd-server and etcd-client)");
             continue;
         };
         let etcd = Etcd::start(&dir.path().join(format!("etcd-{count}")), count).await;
