@@ -14,6 +14,7 @@ mod restart;
 mod seal;
 pub(crate) mod sim_disk;
 mod sim_net;
+mod stuck;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,12 +7,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use swarm_core::id::IdSource;
 
 use crate::disk::{Disk, DiskFile};
 
 const SECTOR: usize = 512;
+/// How often a sync that hangs looks whether it still does.
+const WHILE_IT_HANGS: Duration = Duration::from_millis(5);
 
 /// When the machine stops, relative to a change of the disk, and what of the changes that were
 /// not synced is found afterwards.
@@ -75,6 +78,8 @@ struct State {
     /// Syncs that succeed before all others fail.
     syncs_left: Option<u64>,
     failed_syncs: u64,
+    /// Whether syncs take until they do not any more.
+    hangs: bool,
     record: Option<Record>,
 }
 
@@ -131,6 +136,11 @@ impl SimDisk {
     /// Lets so many syncs succeed, and none after them.
     pub(crate) fn fail_syncs_after(&self, syncs: u64) {
         self.state().syncs_left = Some(syncs);
+    }
+
+    /// Lets every sync take until this is taken back, as a device does that answers no more.
+    pub(crate) fn hang_syncs(&self, hangs: bool) {
+        self.state().hangs = hangs;
     }
 
     /// Calls `record`, from now on, before each crash at each change; and what it returns with what
@@ -440,6 +450,9 @@ impl DiskFile for SimFile {
     fn sync(&mut self) -> io::Result<()> {
         self.about_to(|file| drop(file.sync()));
         let inode = self.inode;
+        while self.disk.state().hangs {
+            std::thread::sleep(WHILE_IT_HANGS);
+        }
         self.disk.state().change(|state| {
             match &mut state.syncs_left {
                 Some(0) => {
