@@ -75,7 +75,7 @@ struct State {
     room: Option<usize>,
     /// Whether `allocate` reserves anything, as file systems without support for it do not.
     reserves: bool,
-    /// Syncs that succeed before all others fail.
+    /// Syncs, those of directories included, that succeed before all others fail.
     syncs_left: Option<u64>,
     failed_syncs: u64,
     /// Whether syncs take until they do not any more.
@@ -133,7 +133,7 @@ impl SimDisk {
         self
     }
 
-    /// Lets so many syncs succeed, and none after them.
+    /// Lets so many syncs succeed, of files and directories, and none after them.
     pub(crate) fn fail_syncs_after(&self, syncs: u64) {
         self.state().syncs_left = Some(syncs);
     }
@@ -312,6 +312,19 @@ impl State {
         }
     }
 
+    /// Whether this sync, of a file or of a directory, is one that succeeds.
+    fn count_sync(&mut self) -> io::Result<()> {
+        match &mut self.syncs_left {
+            Some(0) => {
+                self.failed_syncs += 1;
+                return Err(io::Error::other("input/output error"));
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+        Ok(())
+    }
+
     fn name(&mut self, name: Name) {
         rename(&mut self.present, &name);
         self.unsynced.push(name);
@@ -378,6 +391,7 @@ impl Disk for SimDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.about_to(|disk| drop(disk.sync_dir(dir)));
         self.state().change(|state| {
+            state.count_sync()?;
             for name in std::mem::take(&mut state.unsynced) {
                 rename(&mut state.durable, &name);
             }
@@ -454,14 +468,7 @@ impl DiskFile for SimFile {
             std::thread::sleep(WHILE_IT_HANGS);
         }
         self.disk.state().change(|state| {
-            match &mut state.syncs_left {
-                Some(0) => {
-                    state.failed_syncs += 1;
-                    return Err(io::Error::other("input/output error"));
-                }
-                Some(left) => *left -= 1,
-                None => {}
-            }
+            state.count_sync()?;
             let inode = &mut state.inodes[inode];
             inode.durable.clone_from(&inode.present);
             inode.unsynced.clear();
