@@ -84,6 +84,16 @@ crate::object! {
 }
 
 crate::object! {
+    /// Where and when tasks of one slot failed. (Ours.)
+    pub struct NodeFailures {
+        /// The node.
+        node_id: NodeId = "NodeID",
+        /// The times, in order.
+        at: Vec<Timestamp> = "At",
+    }
+}
+
+crate::object! {
     /// One run of a service's specification, in one slot, on one node.
     pub struct Task {
         /// Its id.
@@ -139,6 +149,9 @@ crate::object! {
         /// When its predecessors in the slot were restarted, for attempts within a window:
         /// carried along so that neither history limits nor a new leader forget it. (Ours.)
         restarts: Vec<Timestamp> = "Restarts" omit,
+        /// Where its predecessors in the slot failed lately, of the same version of the service:
+        /// carried along for the same reason, and read where nodes are ranked. (Ours.)
+        failures: Vec<NodeFailures> = "Failures" omit,
         /// The roll-out that made it, named by the `started_at` of the service's update status;
         /// absent for a task that was made in any other way. (Ours.)
         rollout: Option<Timestamp> = "RollOut" omit,

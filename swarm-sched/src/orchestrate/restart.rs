@@ -239,6 +239,7 @@ impl<'a> Repair<'a> {
         if self.paused && !self.clean.is_clean(old) {
             new.spec = old.spec.clone();
             new.spec_version = old.spec_version;
+            new.failures = slot.failures(old.spec_version, ctx.now);
             new.annotations = old.annotations.clone();
             new.log_driver = old.log_driver.clone();
             new.registry_auth = old.registry_auth.clone();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use swarm_core::control::Ctx;
 use swarm_core::model::{
-    NodeId, Service, ServiceAnnotations, Task, TaskState, TaskStatus, Version,
+    NodeFailures, NodeId, Service, ServiceAnnotations, Task, TaskState, TaskStatus, Version,
 };
 use swarm_core::store::{Snapshot, Touched};
 use swarm_core::time::Timestamp;
 
 use super::restart;
+use crate::place::failures;
 
 /// What a task stands for: a numbered slot, or in the global modes a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -274,6 +275,15 @@ impl<'a> Slot<'a> {
         self.tasks.last().expect("a slot has a task")
     }
 
+    /// Where this version of the service failed lately, as far as the place remembers. A task that has
+    /// its node already need not know.
+    pub(super) fn failures(&self, version: Version, now: Timestamp) -> Vec<NodeFailures> {
+        match self.place {
+            Place::Slot(_) => failures::inherited(self.tasks, version, now),
+            Place::Node(_) => Vec::new(),
+        }
+    }
+
     /// The tasks that shall run, or have run as they should: usually one, two while one takes over
     /// from the other.
     pub(super) fn wanted(&self) -> impl DoubleEndedIterator<Item = &'a Arc<Task>> + use<'a> {
@@ -340,6 +350,8 @@ impl Maker {
             updated_at: ctx.now,
             slot,
             turn: former.map_or(0, |slot| slot.newest().turn + 1),
+            failures: former
+                .map_or_else(Vec::new, |slot| slot.failures(self.common.spec_version, ctx.now)),
             node_id,
             status: TaskStatus::new(TaskState::New, ctx.now, "created"),
             ..self.common.clone()

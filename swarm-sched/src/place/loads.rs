@@ -30,25 +30,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use swarm_core::id::IdMap;
-use swarm_core::model::{
-    GenericResource, Node, NodeId, ServiceId, Task, TaskId, TaskState, Version,
-};
+use swarm_core::model::{GenericResource, Node, NodeId, ServiceId, Task, TaskId};
 use swarm_core::scheduler::Placed;
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
 use super::constraint::label_of;
+use super::failures::{self, Failures};
 use super::filter::Demand;
 use super::labels::{LabelValues, Labels};
 use super::ladder::Ladder;
 use super::load::{NodeLoad, Overcommit, Presence, Share, occupies, reservation};
 use super::shape::{Shape, Shapes};
-
-/// How long a failure counts against a node.
-const FAILURE_MEMORY: Duration = Duration::from_secs(5 * 60);
 
 /// The loads of all nodes of one view.
 #[derive(Clone, Debug, Default)]
@@ -69,8 +64,8 @@ struct ServiceLoad {
     /// The seats of the nodes that have tasks of it that shall run, each once. Nobody asks for them
     /// in order.
     seats: Vec<u32>,
-    /// Its tasks that failed on a node, as far as the store keeps them.
-    failed: BTreeMap<TaskId, (NodeId, Version, Timestamp)>,
+    /// Where it failed.
+    failed: Failures,
 }
 
 impl PartialEq for ServiceLoad {
@@ -125,6 +120,10 @@ impl Loads {
         let tasks = assumed.iter().flatten().map(|assumed| assumed.task.id);
         let answers: IdMap<TaskId, usize> = tasks.zip(0..).collect();
         for (old, new) in to.tasks.changes_since(&from.tasks) {
+            let (before, after) = (old.map(|old| &**old), new.map(|new| &**new));
+            if !failures::same(before, after) {
+                self.note(before, after);
+            }
             let answer = old.and_then(|old| answers.get(&old.id));
             match (answer.and_then(|answer| assumed[*answer].take()), old, new) {
                 (Some(assumed), _, Some(new)) if assumed.came_true(new) => {}
@@ -212,23 +211,21 @@ impl Loads {
     /// Counts what a task of the view is and takes: once (1), or not any more (-1).
     fn count(&mut self, task: &Task, sign: i64) {
         let Some(node) = task.node_id else { return };
-        if let Some(failure) = failure(task) {
-            self.note(task, node, failure, sign);
-        }
         if occupies(task) {
             let share = Share { task, claims: &task.generic_resources };
             self.share(self.seat(node), &share, sign);
         }
     }
 
-    fn note(&mut self, task: &Task, node: NodeId, when: Timestamp, sign: i64) {
-        let service = self.services.entry(task.service_id).or_default();
-        if sign > 0 {
-            service.failed.insert(task.id, (node, task.spec_version, when));
-        } else {
-            service.failed.remove(&task.id);
+    /// Replaces the failures that a task told of by those that it tells of now.
+    fn note(&mut self, before: Option<&Task>, after: Option<&Task>) {
+        if let Some(task) = after {
+            self.services.entry(task.service_id).or_default().failed.note(task);
         }
-        self.forget_empty(task.service_id);
+        if let Some(task) = before {
+            self.services.entry(task.service_id).or_default().failed.forget(task);
+            self.forget_empty(task.service_id);
+        }
     }
 
     /// Changes the load of a node, and all that is derived from it. One that is not there has no
@@ -371,16 +368,11 @@ impl Loads {
     }
 
     /// How often tasks of this version of the service failed on each node within the last five
-    /// minutes. From the tasks that the store keeps, so that a new leader knows it too.
+    /// minutes. From what the tasks in the store tell, so that a new leader knows it too.
     pub(super) fn failures(&self, task: &Task, now: Timestamp) -> BTreeMap<NodeId, u32> {
-        let mut failures = BTreeMap::new();
-        let failed = self.services.get(&task.service_id).into_iter().flat_map(|it| &it.failed);
-        for (node, version, when) in failed.map(|(_, failed)| failed) {
-            if *version == task.spec_version && now.since(*when) <= FAILURE_MEMORY {
-                *failures.entry(*node).or_default() += 1;
-            }
-        }
-        failures
+        let service = self.services.get(&task.service_id);
+        let recent = service.map(|service| service.failed.recent(task.spec_version, now));
+        recent.unwrap_or_default()
     }
 
     /// Whether one node is as its tasks in the view say, in every structure: O(its tasks, and the
@@ -412,7 +404,6 @@ impl Assumed {
     /// Whether a task is now where it was assumed to be, taking what it was assumed to take.
     fn came_true(&self, task: &Task) -> bool {
         occupies(task)
-            && failure(task).is_none()
             && task.node_id == Some(self.node)
             && task.generic_resources == self.generic
             && same_demand(&self.task, task)
@@ -425,7 +416,6 @@ fn same_share(old: &Task, new: &Task) -> bool {
         && occupies(old) == occupies(new)
         && old.generic_resources == new.generic_resources
         && same_demand(old, new)
-        && failure(old) == failure(new)
 }
 
 fn same_demand(old: &Task, new: &Task) -> bool {
@@ -438,10 +428,4 @@ fn same_demand(old: &Task, new: &Task) -> bool {
         && old.is_wanted() == new.is_wanted()
         && same_endpoint
         && (Arc::ptr_eq(&old.spec, &new.spec) || reservation(old) == reservation(new))
-}
-
-/// When a task failed on its node, if it did.
-fn failure(task: &Task) -> Option<Timestamp> {
-    let failed = matches!(task.status.state, TaskState::Failed | TaskState::Rejected);
-    failed.then(|| task.ended_at.unwrap_or(task.status.timestamp))
 }

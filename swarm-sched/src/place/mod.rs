@@ -19,6 +19,7 @@ mod bits;
 mod choose;
 pub mod constraint;
 pub mod explain;
+pub(crate) mod failures;
 pub mod filter;
 mod future;
 mod group;

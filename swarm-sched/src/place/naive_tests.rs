@@ -2,7 +2,7 @@
 //!
 //! The definition stands here: [`naive`]. It looks at every node for every task.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::{Just, ProptestConfig, Strategy as Drawn, any, prop_assert_eq, prop_oneof};
@@ -15,6 +15,7 @@ use swarm_core::time::Timestamp;
 
 use super::affinity::Affinities;
 use super::constraint::label_of;
+use super::failures;
 use super::filter::Demand;
 use super::load::{NodeLoad, Share, occupies, reservation};
 use super::{BinPack, Candidate, FilterScheduler, LeastLoaded, Random, Spread, Strategy};
@@ -52,15 +53,12 @@ fn naive<S: Strategy>(strategy: &S, view: &Snapshot, tasks: &[Arc<Task>]) -> Vec
             (0..loads.len())
                 .find(|at| loads[*at].node.id == node && demand.check(&loads[*at]).is_ok())
         } else {
-            let failures = |node| {
-                view.tasks_of(task.service_id)
-                    .filter(|other| {
-                        matches!(other.status.state, TaskState::Failed | TaskState::Rejected)
-                            && other.node_id == Some(node)
-                            && other.spec_version == task.spec_version
-                    })
-                    .count() as u32
-            };
+            let failed: BTreeSet<_> = view
+                .tasks_of(task.service_id)
+                .filter(|other| other.spec_version == task.spec_version)
+                .flat_map(|other| failures::told(other).map(|failure| (other.slot, failure)))
+                .collect();
+            let failures = |node| failed.iter().filter(|(_, (at, _))| *at == node).count() as u32;
             let score = |at: usize| {
                 let (load, demand) = (&loads[at], &demand);
                 let failures = failures(load.node.id);
@@ -113,6 +111,7 @@ enum Happens {
     Edit { node: usize, zone: usize, ready: bool, memory: i64 },
     EraseNode(usize),
     Tasks { service: usize, count: usize, node: Option<usize> },
+    Fails { service: usize, node: usize, times: usize },
     Status { task: usize, state: usize },
     Desire { task: usize, state: usize },
     EraseTask(usize),
@@ -130,6 +129,8 @@ fn happens() -> impl Drawn<Value = Happens> {
         1 => index().prop_map(EraseNode),
         4 => (0..SERVICES, 1..6_usize, proptest::option::weighted(0.1, index()))
             .prop_map(|(service, count, node)| Tasks { service, count, node }),
+        1 => (0..SERVICES, index(), 3..7_usize)
+            .prop_map(|(service, node, times)| Fails { service, node, times }),
         2 => (index(), 4..14_usize).prop_map(|(task, state)| Status { task, state }),
         1 => (index(), 0..14_usize).prop_map(|(task, state)| Desire { task, state }),
         1 => index().prop_map(EraseTask),
@@ -253,6 +254,7 @@ impl World {
                 let node = node.and_then(|node| self.node_at(node)).map(|node| node.id);
                 (0..count).for_each(|_| self.task(service, node));
             }
+            Happens::Fails { service, node, times } => self.fails(service, node, times),
             Happens::Status { task, state } => self.stage(self.task_at(task).map(|task| {
                 let status = TaskStatus::new(TaskState::ALL[state], NOW, "");
                 Change::Advance(task, Box::new(status))
@@ -299,6 +301,26 @@ impl World {
         };
         resources.generic = (0..gpus).map(gpu).collect();
         self.stage(Change::create(node));
+    }
+
+    /// One slot in a crash loop, which keeps its last task alone.
+    fn fails(&mut self, service: usize, node: usize, times: usize) {
+        let Some(node) = self.node_at(node) else { return };
+        let mut last = Vec::new();
+        for time in 0..times {
+            let mut task = Task { id: self.ids.next(), ..Task::default() };
+            (task.service_id, task.slot) = (self.services[service], self.view.tasks.len() as u64);
+            task.failures = failures::inherited(&last, task.spec_version, NOW);
+            task.node_id = Some(node.id);
+            task.spec = spec(service).into();
+            let at = NOW.before(std::time::Duration::from_secs(time as u64));
+            task.status = TaskStatus::new(TaskState::Failed, at, "");
+            task.desired_state = TaskState::Shutdown;
+            last = vec![Arc::new(task.clone())];
+            if time == times - 1 {
+                self.stage(Change::create(task));
+            }
+        }
     }
 
     fn task(&mut self, service: usize, node_id: Option<NodeId>) {

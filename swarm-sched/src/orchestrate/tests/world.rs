@@ -83,6 +83,12 @@ impl World {
 
     /// Another manager takes over, knowing only what the store's JSON says.
     pub(super) fn change_leader(&mut self) {
+        self.change_leader_to(self.planners.clone());
+    }
+
+    /// The same, with planners that were asked nothing before.
+    pub(super) fn change_leader_to(&mut self, planners: Vec<Arc<dyn Planner>>) {
+        self.planners = planners;
         let view = self.view();
         let objects = view.objects().map(|object| {
             let json = serde_json::to_string(&object).unwrap();
