@@ -59,4 +59,6 @@ mod naive_tests;
 #[cfg(test)]
 mod preempt_tests;
 #[cfg(test)]
+mod swarmkit_tests;
+#[cfg(test)]
 mod tests;

@@ -9,15 +9,15 @@ use swarm_core::store::{Change, Epoch};
 
 use crate::world::{World, port, template};
 
-fn placement(spec: &mut ServiceSpec, edit: impl FnOnce(&mut Placement)) {
+pub(super) fn placement(spec: &mut ServiceSpec, edit: impl FnOnce(&mut Placement)) {
     template(spec, |task| edit(task.placement.get_or_insert_default()));
 }
 
-fn constrain(spec: &mut ServiceSpec, constraint: &str) {
+pub(super) fn constrain(spec: &mut ServiceSpec, constraint: &str) {
     placement(spec, |placement| placement.constraints.push(constraint.to_owned()));
 }
 
-fn prefer(spec: &mut ServiceSpec, descriptor: &str) {
+pub(super) fn prefer(spec: &mut ServiceSpec, descriptor: &str) {
     placement(spec, |placement| {
         let mut preference = PlacementPreference::default();
         preference.spread.get_or_insert_default().descriptor = descriptor.to_owned();
@@ -25,13 +25,13 @@ fn prefer(spec: &mut ServiceSpec, descriptor: &str) {
     });
 }
 
-fn reserve(spec: &mut ServiceSpec, edit: impl FnOnce(&mut Resources)) {
+pub(super) fn reserve(spec: &mut ServiceSpec, edit: impl FnOnce(&mut Resources)) {
     template(spec, |task| {
         edit(task.resources.get_or_insert_default().reservations.get_or_insert_default());
     });
 }
 
-fn gpus(kind: &str, count: i64) -> GenericResource {
+pub(super) fn gpus(kind: &str, count: i64) -> GenericResource {
     let discrete = DiscreteResource { kind: kind.into(), value: count, ..Default::default() };
     GenericResource { discrete: Some(discrete), ..Default::default() }
 }
@@ -41,7 +41,7 @@ fn gpu_named(name: &str) -> GenericResource {
     GenericResource { named: Some(named), ..Default::default() }
 }
 
-fn label(node: &mut Node, name: &str, value: &str) {
+pub(super) fn label(node: &mut Node, name: &str, value: &str) {
     node.spec.labels.insert(name.to_owned(), value.to_owned());
 }
 
