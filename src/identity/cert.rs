@@ -13,6 +13,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
 use x509_parser::x509::X509Name;
 
+use super::ca::BACKDATE;
 use super::{Identity, IdentityError, MANAGER_NAME, RootDigest, WORKER_NAME};
 
 const ROOT: &str = "the root certificate";
@@ -169,6 +170,13 @@ pub struct NodeCertificate {
 }
 
 impl NodeCertificate {
+    /// When it was issued. An external authority may backdate by less than [`BACKDATE`]: one of its
+    /// certificates seems younger than it is.
+    #[must_use]
+    pub fn issued_at(&self) -> Timestamp {
+        self.not_before + BACKDATE
+    }
+
     /// Reads a certificate, whoever signed it. TLS has verified the chain where that matters.
     ///
     /// # Errors

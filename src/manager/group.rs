@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use swarm_core::model::{ManagerStatus, Node, NodeRole, Reachability};
+use swarm_core::model::{ManagerStatus, Node, NodeId, NodeRole, Reachability};
 use swarm_core::store::{Batch, Change, CommitError, Epoch, Leadership, Snapshot, Store};
 use swarm_core::time::Clock;
 use swarm_raft::{LinkError, MemberError, Message, MessageKind, Peer, RaftLink, RaftStore};
@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::roles::{self, Step};
 use crate::error::{ApiError, Code};
-use crate::identity::Identity;
+use crate::identity::{Identity, NodeCertificate};
 use crate::rpc::RaftCall;
 use crate::rpc::message::JoinGroup;
 use crate::rpc::service::{GroupService, RaftAnswers, RaftCalls};
@@ -155,24 +155,30 @@ impl Group {
 
 #[async_trait]
 impl GroupService for Group {
-    async fn receive(&self, peer: Identity, call: RaftCall) -> Result<Bytes, ApiError> {
+    async fn receive(&self, peer: &NodeCertificate, call: RaftCall) -> Result<Bytes, ApiError> {
         let raft = &self.member.raft;
-        let message = let_in(&self.store.snapshot(), raft.raft_id(), peer, call)?;
+        let view = self.store.snapshot();
+        let message = let_in(&view, raft.raft_id(), peer, call)?;
+        let leads = self.store.leadership().borrow().epoch().is_some();
+        if message.kind == MessageKind::Commit && leads {
+            may_write(&view, peer.identity.node)?;
+        }
         raft.receive(message).await.map_err(ApiError::from)
     }
 
-    fn stream(&self, peer: Identity, calls: RaftCalls) -> RaftAnswers {
+    fn stream(&self, peer: NodeCertificate, calls: RaftCalls) -> RaftAnswers {
         let (store, raft_id) = (self.store.clone(), self.member.raft.raft_id());
-        let messages = calls.map(move |call| let_in(&store.snapshot(), raft_id, peer, call?));
+        let messages = calls.map(move |call| let_in(&store.snapshot(), raft_id, &peer, call?));
         self.member.raft.receive_stream(messages.boxed())
     }
 
     async fn join(
         &self,
-        peer: Identity,
+        caller: &NodeCertificate,
         remote: SocketAddr,
         request: JoinGroup,
     ) -> Result<(), ApiError> {
+        let peer = caller.identity;
         let own = request.raft_id == self.member.raft.raft_id();
         is_no_copy(&self.store.snapshot(), peer, &request)?;
         let starts = request.addr.is_empty();
@@ -188,7 +194,7 @@ impl GroupService for Group {
             let member = Peer { raft_id: request.raft_id, address: request.addr.clone() };
             self.answers(&member).await?;
             // There may be no leader to write it down before it can be reached.
-            if may_speak(&self.store.snapshot(), peer, member.raft_id).is_ok() {
+            if may_speak(&self.store.snapshot(), caller, member.raft_id).is_ok() {
                 self.member.raft.found(&member);
             }
         }
@@ -211,7 +217,12 @@ impl GroupService for Group {
 }
 
 /// The message of a call that is for the member with this id, from a node that may send it.
-fn let_in(view: &Snapshot, own: u64, peer: Identity, call: RaftCall) -> Result<Message, ApiError> {
+fn let_in(
+    view: &Snapshot,
+    own: u64,
+    peer: &NodeCertificate,
+    call: RaftCall,
+) -> Result<Message, ApiError> {
     if call.to != own {
         let text = format!("this is not the manager with the raft id {}", call.to);
         return Err(ApiError::rpc(Code::FailedPrecondition, text));
@@ -232,23 +243,36 @@ impl From<LinkError> for ApiError {
 
 /// Whether a node may send raft's messages under an id.
 ///
-/// It may not once this manager has applied that it left the group. A node that is not known, or that
-/// is known as a worker which never was a manager, may lead by now: this manager may lag behind.
-fn may_speak(view: &Snapshot, peer: Identity, raft_id: u64) -> Result<(), ApiError> {
+/// It may not once this manager has applied that it left the group. But this manager may lag behind, and
+/// the node may lead by now: one that is not known, or that is known as a worker and was promoted since.
+/// That shows in its certificate, which is then younger than all that is known of the node; one with the
+/// certificate of its time as a manager cannot make itself one again under a raft id of its choice.
+fn may_speak(view: &Snapshot, peer: &NodeCertificate, raft_id: u64) -> Result<(), ApiError> {
     let refused = |text: String| Err(ApiError::rpc(Code::PermissionDenied, text));
-    if let Some(node) = view.nodes.get(peer.node)
-        && node.former_raft_ids.contains(&raft_id)
-    {
-        return refused(format!("node {} was taken out of the managers' group", peer.node));
+    let id = peer.identity.node;
+    if let Some(node) = view.nodes.get(id) {
+        // Certificates have times in whole seconds.
+        let younger = peer.issued_at() + Duration::from_secs(1) >= node.updated_at;
+        if node.former_raft_ids.contains(&raft_id) || (node.role == NodeRole::Worker && !younger) {
+            return refused(format!("node {id} was taken out of the managers' group"));
+        }
     }
     let owner = view
         .nodes
         .iter()
         .find(|node| node.manager_status.as_ref().is_some_and(|status| status.raft_id == raft_id));
-    if owner.is_some_and(|owner| owner.id != peer.node) {
-        return refused(format!("the raft id {raft_id} is another node's than {}", peer.node));
+    if owner.is_some_and(|owner| owner.id != id) {
+        return refused(format!("the raft id {raft_id} is another node's than {id}"));
     }
     Ok(())
+}
+
+/// Whether a node may have writes committed by this manager, which leads: it knows every manager.
+fn may_write(view: &Snapshot, id: NodeId) -> Result<(), ApiError> {
+    if view.nodes.get(id).is_some_and(|node| node.role == NodeRole::Manager) {
+        return Ok(());
+    }
+    Err(ApiError::rpc(Code::PermissionDenied, format!("node {id} is no manager")))
 }
 
 /// What gives a manager its place; nothing where it has it.
@@ -330,15 +354,15 @@ pub struct NoGroup;
 
 #[async_trait]
 impl GroupService for NoGroup {
-    async fn receive(&self, _: Identity, _: RaftCall) -> Result<Bytes, ApiError> {
+    async fn receive(&self, _: &NodeCertificate, _: RaftCall) -> Result<Bytes, ApiError> {
         Err(alone())
     }
 
-    fn stream(&self, _: Identity, _: RaftCalls) -> RaftAnswers {
+    fn stream(&self, _: NodeCertificate, _: RaftCalls) -> RaftAnswers {
         stream::once(ready(Err(alone()))).boxed()
     }
 
-    async fn join(&self, _: Identity, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {
+    async fn join(&self, _: &NodeCertificate, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {
         Err(alone())
     }
 }
@@ -347,3 +371,7 @@ fn alone() -> ApiError {
     let text = "this manager's store is its own: it takes no other managers";
     ApiError::rpc(Code::Unimplemented, text)
 }
+
+#[cfg(test)]
+#[path = "group_tests.rs"]
+mod tests;

@@ -269,7 +269,11 @@ impl Node {
                 self.demoted().await?;
                 self.promoted().await
             };
-            let Err(error) = again.await else { return };
+            let Err(error) = again.await else {
+                // A manager that has yet to hear of the promotion believes no certificate from before.
+                self.renew.notify_one();
+                return;
+            };
             warn!(%error, retry_in = ?pause, "it could not be a new one yet");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSES.1);

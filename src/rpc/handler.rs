@@ -29,7 +29,7 @@ use super::service::{Peer, Services, Standing};
 use super::status::{from_status, to_status};
 use super::{MAX_FROM_MANAGER, MAX_FROM_NODE};
 use crate::error::{ApiError, Code};
-use crate::identity::Identity;
+use crate::identity::{Identity, NodeCertificate};
 use crate::manager::logs::TaskLog;
 
 /// Messages to an agent that wait for it to read: more make the sender wait.
@@ -106,7 +106,7 @@ impl Handler {
                 unary(request, |join: JoinGroup| async move {
                     services
                         .group
-                        .join(identity(&peer)?, peer.remote, join)
+                        .join(certificate(&peer)?, peer.remote, join)
                         .await
                         .map(|()| Empty {})
                 })
@@ -145,7 +145,7 @@ impl Handler {
         let open = service_fn(move |inbound: tonic::Request<Streaming<Bytes>>| {
             let (handler, peer) = (self.clone(), peer.clone());
             async move {
-                let identity = identity(&peer).map_err(to_status)?;
+                let certificate = certificate(&peer).map_err(to_status)?.clone();
                 let group = handler.services.group.clone();
                 let (cancel, retired) = (handler.cancel.clone(), peer.retired.clone());
                 let over = async move {
@@ -158,7 +158,7 @@ impl Handler {
                     handler.authorize(Method::RaftStream, &peer)?;
                     RaftCall::decode(bytes.map_err(from_status)?)
                 });
-                let answers = group.stream(identity, calls.boxed());
+                let answers = group.stream(certificate, calls.boxed());
                 Ok::<_, Status>(tonic::Response::new(answers.map(|a| a.map_err(to_status))))
             }
         });
@@ -174,11 +174,13 @@ fn bytes_both_ways() -> Grpc<Raw> {
 }
 
 /// The authorisation admitted none without; this says so to the types.
-fn identity(peer: &Peer) -> Result<Identity, ApiError> {
+fn certificate(peer: &Peer) -> Result<&NodeCertificate, ApiError> {
     let certificate = peer.certificate.as_ref();
-    certificate
-        .map(|certificate| certificate.identity)
-        .ok_or_else(|| ApiError::rpc(Code::Unauthenticated, "the call needs a certificate"))
+    certificate.ok_or_else(|| ApiError::rpc(Code::Unauthenticated, "the call needs a certificate"))
+}
+
+fn identity(peer: &Peer) -> Result<Identity, ApiError> {
+    Ok(certificate(peer)?.identity)
 }
 
 fn grpc<Reply, Call>() -> Grpc<Json<Reply, Call>>
@@ -208,7 +210,7 @@ async fn raft(request: Request<Body>, services: Arc<Services>, peer: Peer) -> Re
         async move {
             let answer = async {
                 let call = RaftCall::decode(call.into_inner())?;
-                services.group.receive(identity(&peer)?, call).await
+                services.group.receive(certificate(&peer)?, call).await
             };
             answer.await.map(tonic::Response::new).map_err(to_status)
         }

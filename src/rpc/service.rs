@@ -89,13 +89,14 @@ pub trait GroupService: Send + Sync + 'static {
     /// Answers a message of raft.
     ///
     /// # Errors
-    /// [`Code::PermissionDenied`](crate::error::Code) for a manager that was taken out of the
-    /// group, [`Code::FailedPrecondition`](crate::error::Code) for a message that is for another.
-    async fn receive(&self, peer: Identity, call: RaftCall) -> Result<Bytes, ApiError>;
+    /// [`Code::PermissionDenied`](crate::error::Code) for a node that is a manager no more, whatever
+    /// it calls itself, [`Code::FailedPrecondition`](crate::error::Code) for a message that is for
+    /// another.
+    async fn receive(&self, peer: &NodeCertificate, call: RaftCall) -> Result<Bytes, ApiError>;
 
     /// Answers a stream of messages of raft, each of which is held to what one by itself is held to in
     /// [`receive`](Self::receive) when it comes: a stream that was opened before opens nothing.
-    fn stream(&self, peer: Identity, calls: RaftCalls) -> RaftAnswers;
+    fn stream(&self, peer: NodeCertificate, calls: RaftCalls) -> RaftAnswers;
 
     /// Writes down that a manager wants to be a member, and where it listens. The leader admits it.
     ///
@@ -104,7 +105,7 @@ pub trait GroupService: Send + Sync + 'static {
     /// [`Code::FailedPrecondition`](crate::error::Code) when nobody answers at its address.
     async fn join(
         &self,
-        peer: Identity,
+        peer: &NodeCertificate,
         remote: SocketAddr,
         request: JoinGroup,
     ) -> Result<(), ApiError>;

@@ -12,6 +12,7 @@ use swarm_raft::{Message, MessageKind};
 
 use super::frames::{post, whole};
 use super::*;
+use crate::identity::NodeCertificate;
 use crate::rpc::authorize::Method;
 use crate::rpc::message::{IssueRequest, Issued, JoinGroup, Managers, RenewRequest};
 use crate::rpc::raft::RaftCall;
@@ -162,16 +163,16 @@ impl LogBroker for Arrivals {
 
 #[async_trait]
 impl GroupService for Arrivals {
-    async fn receive(&self, _: Identity, _: RaftCall) -> Result<Bytes, ApiError> {
+    async fn receive(&self, _: &NodeCertificate, _: RaftCall) -> Result<Bytes, ApiError> {
         self.note(Method::Raft)
     }
 
-    fn stream(&self, _: Identity, calls: RaftCalls) -> RaftAnswers {
+    fn stream(&self, _: NodeCertificate, calls: RaftCalls) -> RaftAnswers {
         let arrived = self.clone();
         calls.map(move |call| call.and_then(|_| arrived.note(Method::RaftStream))).boxed()
     }
 
-    async fn join(&self, _: Identity, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {
+    async fn join(&self, _: &NodeCertificate, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {
         self.note(Method::JoinGroup)
     }
 }

@@ -13,6 +13,7 @@ use swarm_raft::{
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
 use super::*;
+use crate::identity::NodeCertificate;
 use crate::manager::group::{Group, Replicated};
 use crate::rpc::message::JoinGroup;
 use crate::rpc::service::{GroupService, RaftAnswers, RaftCalls};
@@ -27,11 +28,11 @@ struct EchoGroup(Mutex<Option<mpsc::Sender<()>>>);
 
 #[async_trait]
 impl GroupService for EchoGroup {
-    async fn receive(&self, _: Identity, call: RaftCall) -> Result<Bytes, ApiError> {
+    async fn receive(&self, _: &NodeCertificate, call: RaftCall) -> Result<Bytes, ApiError> {
         Ok(call.message.body)
     }
 
-    fn stream(&self, _: Identity, calls: RaftCalls) -> RaftAnswers {
+    fn stream(&self, _: NodeCertificate, calls: RaftCalls) -> RaftAnswers {
         let open = self.0.lock().unwrap().take();
         let echo = move |call: Result<RaftCall, ApiError>| {
             let _while_open = &open;
@@ -40,7 +41,7 @@ impl GroupService for EchoGroup {
         calls.map(echo).boxed()
     }
 
-    async fn join(&self, _: Identity, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {
+    async fn join(&self, _: &NodeCertificate, _: SocketAddr, _: JoinGroup) -> Result<(), ApiError> {
         Ok(())
     }
 }
@@ -181,7 +182,7 @@ fn named(id: swarm_core::model::NodeId, former: &[u64]) -> Batch {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_manager_that_was_put_out_is_refused_on_the_stream_that_it_has_open() {
     let (world, dir) = (World::start().await, tempfile::tempdir().unwrap());
-    let of = |role| world.member(role, SystemClock.now());
+    let of = |role| world.member(role, SystemClock.now().before(Duration::from_secs(60)));
     let (one, two) = (of(NodeRole::Manager), of(NodeRole::Manager));
     let me = one.identity().node;
     let link: Arc<dyn RaftLink> = Arc::new(RpcLink::new(2, two));
@@ -190,12 +191,12 @@ async fn a_manager_that_was_put_out_is_refused_on_the_stream_that_it_has_open() 
     let group = Group::new(follower.clone(), member, Arc::new(SystemClock));
     let (addr, _) = serve_group(&world, Arc::new(group)).await;
 
-    let leader = store(dir.path(), 1, Arc::new(RpcLink::new(1, one))).await;
+    let leader = store(dir.path(), 1, Arc::new(RpcLink::new(1, one.clone()))).await;
     leader.initialize("127.0.0.1:1").await.unwrap();
     let leads = |now: &Leadership| now.epoch().is_some();
     let mut leadership = leader.leadership();
     tokio::time::timeout(SOON, leadership.wait_for(leads)).await.unwrap().unwrap();
-    leader.add_member(&Member { raft_id: 2, address: addr }).await.unwrap();
+    leader.add_member(&Member { raft_id: 2, address: addr.clone() }).await.unwrap();
     for _ in 0..50 {
         leader.commit(named(IdSource::random().next(), &[])).await.unwrap();
     }
@@ -211,6 +212,16 @@ async fn a_manager_that_was_put_out_is_refused_on_the_stream_that_it_has_open() 
     let had = follower.status().last_log_index;
     let lonely = tokio::time::timeout(SOON, leader.commit(named(after, &[]))).await.unwrap();
     assert!(matches!(lonely, Err(CommitError::Unknown(_) | CommitError::NoLeader)), "{lonely:?}");
+    // Nor under a raft id that nobody has had.
+    let posing = RpcLink::new(7, one);
+    let to = Member { raft_id: 2, address: addr };
+    for kind in [MessageKind::Append, MessageKind::Vote, MessageKind::Commit] {
+        let message = Message { kind, body: Bytes::new() };
+        match posing.call(&to, message).await {
+            Err(LinkError::Refused(why)) => assert!(why.contains("was taken out"), "{why}"),
+            other => panic!("{kind:?}: {other:?}"),
+        }
+    }
     assert_eq!(follower.status().last_log_index, had, "not one message more");
     leader.shutdown().await;
     follower.shutdown().await;
