@@ -77,6 +77,10 @@ struct Flight<S> {
     input: Option<S>,
     ended: bool,
     sent: VecDeque<Sent>,
+    /// How many more may be sent now.
+    permits: usize,
+    /// Whether openraft has the first answer.
+    open: bool,
     /// Whether the link has asked for a request: it is connected then.
     asked: bool,
     /// Since when the link, or else the first answer, is waited for.
@@ -99,6 +103,21 @@ enum Waits {
 }
 
 impl<S> Flight<S> {
+    /// One request goes first, and others follow once openraft knows its answer: it pauses before every
+    /// request that it makes for a peer which it takes for lost.
+    fn new(input: S, now: Instant) -> Self {
+        Self {
+            input: Some(input),
+            ended: false,
+            sent: VecDeque::new(),
+            permits: 1,
+            open: false,
+            asked: false,
+            since: now,
+            link: None,
+        }
+    }
+
     fn waits(&self, limit: Duration) -> Waits {
         match &self.input {
             _ if !self.sent.is_empty() || !self.asked => Waits::Until(self.since + limit),
@@ -110,21 +129,40 @@ impl<S> Flight<S> {
 
     /// Takes the request that an answer is for: the first, for answers come in order.
     fn answered(&mut self, now: Instant) -> Option<Sent> {
-        if self.sent.len() == IN_FLIGHT
-            && let Some(link) = self.link.take()
-        {
+        self.since = now;
+        let sent = self.sent.pop_front()?;
+        if self.open {
+            self.permit(1);
+        }
+        Some(sent)
+    }
+
+    /// Openraft comes for another answer, and so it has those before.
+    fn has_answers(&mut self) {
+        if !self.open {
+            self.open = true;
+            self.permit(IN_FLIGHT);
+        }
+    }
+
+    fn permit(&mut self, more: usize) {
+        if self.permits == 0 {
+            self.wake();
+        }
+        self.permits += more;
+    }
+
+    /// Has the link ask again: there may be a request for it now.
+    fn wake(&mut self) {
+        if let Some(link) = self.link.take() {
             link.wake();
         }
-        self.since = now;
-        self.sent.pop_front()
     }
 
     /// Lets go of the requests, which openraft waits for before it opens another stream.
     fn close(&mut self) {
         self.input = None;
-        if let Some(link) = self.link.take() {
-            link.wake();
-        }
+        self.wake();
     }
 }
 
@@ -153,7 +191,7 @@ impl<S: Stream<Item = Request> + Unpin> Stream for Outbound<S> {
         let mut flight = self.0.flight();
         flight.asked = true;
         flight.link = Some(context.waker().clone());
-        let full = flight.sent.len() == IN_FLIGHT;
+        let full = flight.permits == 0;
         let request = match &mut flight.input {
             None => return Poll::Ready(None),
             Some(_) if full => return Poll::Pending,
@@ -166,6 +204,7 @@ impl<S: Stream<Item = Request> + Unpin> Stream for Outbound<S> {
         if flight.sent.is_empty() {
             flight.since = Instant::now();
         }
+        flight.permits -= 1;
         flight.sent.push_back(Sent::of(&request));
         drop(flight);
         let body = wire::encode_append(&request).into();
@@ -238,23 +277,19 @@ pub(crate) fn send_all<'a, S>(
 where
     S: Stream<Item = Request> + Send + Unpin + 'static,
 {
-    let flight = Arc::new(Mutex::new(Flight {
-        input: Some(requests),
-        ended: false,
-        sent: VecDeque::new(),
-        asked: false,
-        since: Instant::now(),
-        link: None,
-    }));
+    let flight = Arc::new(Mutex::new(Flight::new(requests, Instant::now())));
     let outbound = Outbound(Shared(flight.clone()));
     let answers = client.link.stream(&client.present(), outbound.boxed());
     let inbound = Inbound { client, answers, shared: Shared(flight), limit };
-    let next = |inbound: Option<Inbound<'a, S>>| async {
-        let mut inbound = inbound?;
+    let next = |inbound: Option<(Inbound<'a, S>, bool)>| async {
+        let (mut inbound, first) = inbound?;
+        if !first {
+            inbound.shared.flight().has_answers();
+        }
         let (answer, more) = inbound.next().await?;
-        Some((answer, more.then_some(inbound)))
+        Some((answer, more.then_some((inbound, false))))
     };
-    stream::unfold(Some(inbound), next).boxed()
+    stream::unfold(Some((inbound, true)), next).boxed()
 }
 
 /// Answers a peer's messages with entries in their order; raft takes the next one while the disk still
@@ -302,14 +337,7 @@ mod tests {
     #[test]
     fn each_answer_has_a_time_of_its_own() {
         let (begun, sent) = (Instant::now(), Sent { term: 1, previous: None, last: None });
-        let mut flight = Flight {
-            input: Some(()),
-            ended: false,
-            sent: VecDeque::new(),
-            asked: false,
-            since: begun,
-            link: None,
-        };
+        let mut flight = Flight::new((), begun);
         assert_eq!(flight.waits(LIMIT), Waits::Until(begun + LIMIT), "for a connection");
         flight.asked = true;
         assert_eq!(flight.waits(LIMIT), Waits::Idle);
