@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use swarm_core::model::defaults::NODE_CERT_EXPIRY;
 use swarm_core::model::{
-    BlacklistedCertificate, Cluster, Node, NodeRole, NodeSpec, NodeState, TaskState, TaskStatus,
-    Version,
+    BlacklistedCertificate, Cluster, Node, NodeRole, NodeSpec, NodeState, Reachability, TaskState,
+    TaskStatus, Version,
 };
 use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::Timestamp;
@@ -70,6 +70,11 @@ impl Control {
         if role == NodeRole::Worker && managers.count() <= 1 {
             return Err(precondition("attempting to demote the last manager of the swarm"));
         }
+        if role == NodeRole::Worker && costs_quorum(view, node) {
+            return Err(precondition(
+                "can't remove member from the raft: this would result in a loss of quorum",
+            ));
+        }
         if !self.changes_roles {
             return Err(unimplemented(
                 "this manager does not change the roles of nodes, for its state is not replicated: join workers with the token of \"docker swarm join-token worker\"",
@@ -77,6 +82,15 @@ impl Control {
         }
         Ok(())
     }
+}
+
+/// Whether the managers that would be left lack a majority that the leader can reach. A manager that has
+/// no place among them yet costs nothing.
+fn costs_quorum(view: &Snapshot, manager: &Node) -> bool {
+    let others = view.nodes.iter().filter(|other| other.id != manager.id);
+    let left: Vec<_> = others.filter_map(|other| other.manager_status.as_ref()).collect();
+    let reachable = left.iter().filter(|s| s.reachability == Reachability::Reachable).count();
+    manager.manager_status.is_some() && reachable <= left.len() / 2
 }
 
 /// Erases a node and everything that depends on it, in one transaction: a node that came back
