@@ -306,7 +306,7 @@ impl Faults {
             }
             _ => {
                 net.ears[node].slow = true;
-                ("slow link", format!("{name} gets 16 kB in a second"))
+                ("slow link", format!("{name} gets 16 kB in a second, and that late"))
             }
         };
         (0..all).for_each(|node| net.apply(node));

@@ -1,5 +1,5 @@
 //! One network namespace for each node, joined by a bridge, with rules that drop what a node is not to
-//! hear.
+//! hear, and queues that delay what it does.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -25,7 +25,7 @@ pub struct Ear {
     pub deaf_to: BTreeSet<usize>,
     /// How many of a hundred packets are lost.
     pub loss: u64,
-    /// Whether no more than 16 kB arrive in a second.
+    /// Whether no more than 16 kB arrive in a second. The rest waits for up to two seconds.
     pub slow: bool,
 }
 
@@ -91,16 +91,16 @@ impl Net {
         if ear.loss > 0 {
             rules.push(format!("iif eth0 numgen random mod 100 < {} drop", ear.loss));
         }
-        if ear.slow {
-            rules.push("iif eth0 limit rate over 16 kbytes/second drop".into());
-        }
         let table = format!(
             "flush ruleset\ntable inet chaos {{\nchain hear {{\n\
              type filter hook input priority 0;\n{}\n}}\n}}\n",
             rules.join("\n")
         );
         let namespace = format!("--net=/run/netns/{}", self.namespace(node));
-        feed("nsenter", &[&namespace, "nft", "-f", "-"], &table)
+        feed("nsenter", &[&namespace, "nft", "-f", "-"], &table)?;
+        let queue = if ear.slow { "tbf rate 128kbit burst 4kb latency 2s" } else { "noqueue" };
+        let queue = format!("qdisc replace dev p{node} root {queue}\n");
+        feed("tc", &["-n", &self.hub(), "-batch", "-"], &queue)
     }
 }
 
