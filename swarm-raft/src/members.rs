@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::raft::Precondition;
 use openraft::{BasicNode, ChangeMembers, Instant as _};
 use openraft_rt::WatchReceiver as _;
 use swarm_core::store::{Leadership, Store as _};
@@ -12,7 +13,7 @@ use swarm_core::store::{Leadership, Store as _};
 use crate::error::MemberError;
 use crate::link::Peer;
 use crate::store::RaftStore;
-use crate::types::Types;
+use crate::types::{Membership, Payload, Types};
 
 /// How long a change of members may take: a new one has to be brought up to date first.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -148,8 +149,10 @@ impl RaftStore {
     /// # Errors, Cancellation
     /// As for [`add_member`](Self::add_member).
     pub async fn let_vote(&self, raft_id: u64) -> Result<(), MemberError> {
-        let voters = ChangeMembers::AddVoterIds(BTreeSet::from([raft_id]));
-        bounded(self.raft.change_membership(voters, true)).await
+        self.agree(|voters, _| {
+            voters.insert(raft_id);
+        })
+        .await
     }
 
     /// Says where a member listens now. It must be the same member, with its log.
@@ -174,22 +177,43 @@ impl RaftStore {
     /// Removes a manager from the group. One that is not a member is not an error.
     ///
     /// # Errors
-    /// [`MemberError::Refused`] for the last voter.
+    /// [`MemberError::Refused`] for the last voter, and for this manager while it leads: it
+    /// [hands over](Self::transfer_leadership) first.
     ///
     /// # Cancellation
     /// Dropping the future leaves the outcome unknown; call again.
     pub async fn remove_member(&self, raft_id: u64) -> Result<(), MemberError> {
-        let members = self.status().members;
-        let Some(member) = members.iter().find(|member| member.peer.raft_id == raft_id) else {
+        let status = self.status();
+        if status.members.iter().all(|member| member.peer.raft_id != raft_id) {
             return Ok(());
-        };
-        let ids = BTreeSet::from([raft_id]);
-        let change = if member.voter {
-            ChangeMembers::RemoveVoters(ids)
-        } else {
-            ChangeMembers::RemoveNodes(ids)
-        };
-        bounded(self.raft.change_membership(change, false)).await
+        }
+        if raft_id == self.raft_id() && status.leader == Some(raft_id) {
+            let text = "this manager leads: have another one lead first";
+            return Err(MemberError::Refused(text.to_owned()));
+        }
+        self.agree(|voters, nodes| {
+            voters.remove(&raft_id);
+            nodes.remove(&raft_id);
+        })
+        .await
+    }
+
+    /// Has the group agree on other members, of whom at most one begins or ceases to vote, in one entry.
+    /// A change in two steps (openraft's `change_membership`) would be left half done by a leader that
+    /// is lost in between: decisions would need two majorities then, and whoever comes back to lead
+    /// might itself have no place in the next change.
+    async fn agree(
+        &self,
+        change: impl FnOnce(&mut BTreeSet<u64>, &mut BTreeMap<u64, BasicNode>),
+    ) -> Result<(), MemberError> {
+        let known = self.raft.metrics().borrow_watched().membership_config.clone();
+        let mut voters = known.voter_ids().collect();
+        let mut nodes = known.nodes().map(|(id, node)| (*id, node.clone())).collect();
+        change(&mut voters, &mut nodes);
+        let members = Membership::new(vec![voters], nodes);
+        let members = members.map_err(|error| MemberError::Refused(error.to_string()))?;
+        let since = Precondition::LastMembershipLogId { last_membership_log_id: *known.log_id() };
+        bounded(self.raft.append_membership(members, Payload::Blank, [since])).await
     }
 }
 

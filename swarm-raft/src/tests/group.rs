@@ -8,6 +8,7 @@ use swarm_core::id::IdSource;
 use swarm_core::store::{Batch, CommitError, Epoch, Leadership, Store as _};
 
 use super::{config, create, leads, names};
+use crate::types::{Entry, Payload};
 use crate::{LocalLinks, MemberError, Peer, RaftConfig, RaftStore};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -212,6 +213,31 @@ async fn a_new_member_gets_a_snapshot_and_leadership_moves_by_request() {
     leads(&second).await;
     assert_eq!(names(&second).len(), 202, "an installed snapshot survives a restart");
     second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_members_is_whole_or_none() {
+    let (dir, links) = (tempfile::tempdir().unwrap(), LocalLinks::default());
+    let [first, second, third] = three(dir.path(), &links).await;
+    let own = first.remove_member(1).await;
+    assert!(matches!(&own, Err(MemberError::Refused(why)) if why.contains("leads")), "{own:?}");
+    first.remove_member(3).await.unwrap();
+    let voters = |entry: Entry| match entry.payload {
+        Payload::Membership(members) => Some(members.get_joint_config().clone()),
+        _ => None,
+    };
+    let agreed: Vec<_> = first.log_entries().into_iter().filter_map(voters).collect();
+    let sets: Vec<&[u64]> = vec![&[1], &[1], &[1, 2], &[1, 2], &[1, 2, 3], &[1, 2]];
+    let one = |set: &[u64]| vec![set.iter().copied().collect()];
+    let expected: Vec<_> = sets.into_iter().map(one).collect();
+    assert_eq!(
+        agreed, expected,
+        "a learner, then a vote: nothing that a lost leader leaves half done"
+    );
+    assert_eq!(first.status().members.len(), 2);
+    for store in [first, second, third] {
+        store.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
