@@ -18,6 +18,10 @@ use super::{DockerExecutor, ports};
 /// What the engine needs on top of the grace to kill and to answer.
 const KILL_MARGIN: Duration = Duration::from_secs(60);
 
+/// How much later than of a container's end the engine may hear that its memory was the reason: the two
+/// come to it on different ways.
+const MEMORY_NEWS: Duration = Duration::from_millis(500);
+
 impl DockerExecutor {
     /// Starts a container, unless it runs or has run, and returns once it is healthy.
     pub(super) async fn start_healthy(&self, task: TaskId) -> Result<Started, ExecError> {
@@ -59,8 +63,12 @@ impl DockerExecutor {
         let mut changes = self.changes(&id, health(&container).is_some());
         loop {
             container = self.inspect(&id).await?;
-            if let Some(exit) = exit(&container) {
-                return Ok(exit);
+            if let Some(found) = exit(&container) {
+                if !is_killed_at_its_limit(&container, &found) {
+                    return Ok(found);
+                }
+                tokio::time::sleep(MEMORY_NEWS).await;
+                return Ok(exit(&self.inspect(&id).await?).unwrap_or(found));
             }
             if is_unhealthy(&container) {
                 self.stop_container(&id, grace(&container)).await?;
@@ -133,6 +141,12 @@ async fn changed(changes: &mut Changes) -> Result<(), ExecError> {
 
 fn is_running(container: &ContainerInspectResponse) -> bool {
     container.state.as_ref().and_then(|state| state.running).unwrap_or(false)
+}
+
+/// Whether a container with a limit was killed, and nobody has said why yet.
+fn is_killed_at_its_limit(container: &ContainerInspectResponse, exit: &Exit) -> bool {
+    let limit = container.host_config.as_ref().and_then(|host| host.memory).unwrap_or(0);
+    exit.code == 137 && exit.error.is_none() && limit > 0
 }
 
 /// The container's health, if it has a health check.
