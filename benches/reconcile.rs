@@ -3,13 +3,14 @@
 //! Every planner of a manager, the controller and the store in memory, on one thread, with no
 //! pause between them. One row after another on the same cluster:
 //!
-//! 1. `fill`: services are there, tasks are not; ends when every task is assigned and committed.
-//! 2. On a cluster of its own, `decide`: pending tasks of these services, each service asked for once;
-//!    `stage`: what was decided, shown to the next; `write`: one commit for each 2,000 tasks.
-//! 3. `new leader`: a new controller, with new planners and no caches, looks at everything once; `its
+//! 1. `fill`: services are there, tasks are not; ends when every task is assigned and committed. Then
+//!    every task runs, as agents would report it.
+//! 2. `new leader`: a new controller, with new planners and no caches, looks at everything once; `its
 //!    first placement`, for a service that grows.
-//! 4. `a task fails`, `a service grows by 10`, `a node is lost`: from the event's commit until
-//!    nothing is left to do; all tasks run.
+//! 3. `a task fails`, `a service grows by 10`, `a node is lost`: from the event's commit until
+//!    nothing is left to do. `memory` and its peak are of the process until then.
+//! 4. On a cluster of its own, `decide`: pending tasks of these services, each service asked for once;
+//!    `stage`: what was decided, shown to the next; `write`: one commit for each 2,000 tasks.
 //!
 //! Times are processor time of this thread, which on a shared machine varies less than wall time.
 //! Each row is a function of its own in [`rows`], so that a profile tells them apart:
@@ -47,29 +48,29 @@ fn main() {
     };
     let tasks = services * replicas;
     println!("{nodes} nodes, {services} services of {replicas} tasks: {tasks} tasks");
-    let empty = memory();
+    let empty = memory("VmRSS");
     let mut cluster = Cluster::with(nodes, services, replicas as u64);
-    println!("{:24} {:>10} MiB", "memory before", mib(memory() - empty));
+    let report = |when: &str| {
+        let (now, peak) = (memory("VmRSS") - empty, memory("VmHWM") - empty);
+        let each = |bytes: usize| format!("{:>5} MiB, {} bytes a task", bytes >> 20, bytes / tasks);
+        println!("{:24} {}; at most {}", format!("memory {when}"), each(now), each(peak));
+    };
+    report("before");
     let mut commits = 0;
     let took = rows::fill(&mut || commits = cluster.settle());
     assert_eq!(cluster.assigned(), tasks, "every task must have found a node");
     println!("{:24} {:>10} {commits} commits, {}", "fill", show(took), rate(tasks, took));
-    println!(
-        "{:24} {:>10} MiB, {} bytes a task",
-        "memory",
-        mib(memory()),
-        (memory() - empty) / tasks
-    );
-    decide(nodes, services, replicas as u64);
+    report("filled");
+    cluster.run_all();
+    cluster.settle();
+    cluster.now = cluster.now + Duration::from_secs(600);
+    cluster.settle();
+    report("running");
     let took = rows::new_leader(&mut || {
         cluster.new_leader();
         commits = cluster.settle();
     });
     println!("{:24} {:>10} {commits} commits", "new leader", show(took));
-    cluster.run_all();
-    cluster.settle();
-    cluster.now = cluster.now + Duration::from_secs(600);
-    cluster.settle();
     // Its scheduler adds up what every node carries when it is asked for the first time.
     Cluster::grow(&mut cluster, 0);
     let took = rows::first_placement(&mut || _ = cluster.settle());
@@ -77,6 +78,8 @@ fn main() {
     cluster.row("a task fails", rows::a_task_fails, Cluster::fail);
     cluster.row("a service grows by 10", rows::a_service_grows, Cluster::grow);
     cluster.row("a node is lost", rows::a_node_is_lost, Cluster::lose);
+    report("after it all");
+    decide(nodes, services, replicas as u64);
 }
 
 /// What is measured, and nothing else.
@@ -325,14 +328,11 @@ fn rate(count: usize, time: Duration) -> String {
     format!("{:.0} tasks/s", count as f64 / time.as_secs_f64())
 }
 
-fn mib(bytes: usize) -> usize {
-    bytes >> 20
-}
-
-/// The resident memory of this process in bytes; 0 where the system does not tell.
-fn memory() -> usize {
+/// The resident memory of this process in bytes, or the most of it so far (`VmHWM`); 0 where the
+/// system does not tell.
+fn memory(which: &str) -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(which)?.strip_prefix(':'));
     let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<usize>().ok());
     kib.unwrap_or(0) << 10
 }

@@ -3,9 +3,11 @@
 //! The shapes are SwarmKit's (`manager/scheduler`, `benchScheduler`): so many equal nodes, so many
 //! pending tasks of no service; in the constrained ones the tasks are in a network whose driver
 //! every third node has. Ours go through the controller and the store in memory, and their end is
-//! the last commit. Beside them: tasks that really share nothing, each of a service of its own; the
-//! shape of a cluster that comes up, many services of ten tasks, allocation included; and one more
-//! decision on a cluster that runs, by its size.
+//! the last commit. SwarmKit decides each of those tasks by itself, and our planner asks for all that
+//! are alike at once; so beside them are tasks that really share nothing, each of a service of its own:
+//! plain, in that network, with placement preferences and with reservations. Then the shape of a
+//! cluster that comes up, many services of ten tasks; and one more decision on a cluster that runs, by
+//! its size.
 
 use std::sync::Arc;
 
@@ -13,8 +15,9 @@ use divan::Bencher;
 use swarm_core::control::{Controller, Ctx, Planner};
 use swarm_core::id::IdSource;
 use swarm_core::model::{
-    Driver, EnginePlugin, Network, NetworkAttachment, NetworkRef, Node, NodeState, Service,
-    ServiceId, Task, TaskState, TaskStatus,
+    Driver, EnginePlugin, Network, NetworkAttachment, NetworkRef, Node, NodeState,
+    PlacementPreference, Resources, Service, ServiceId, SpreadOver, Task, TaskSpec, TaskState,
+    TaskStatus,
 };
 use swarm_core::scheduler::{PlacementView, Scheduler as _};
 use swarm_core::store::{Batch, Change, Epoch, MemoryStore, Snapshot, Store};
@@ -28,19 +31,44 @@ fn main() {
     divan::main();
 }
 
-/// Every third node has the driver of the constrained tasks' network.
+/// What the tasks of a benchmark ask of their nodes.
+#[derive(Clone, Copy)]
+enum Needs {
+    Nothing,
+    /// A plugin that every third node has, by a network that the tasks are in.
+    Plugin,
+    /// To be spread over sixteen zones, and there over four racks.
+    Preferences,
+    /// Processor time and memory, in so many sizes.
+    Resources(i64),
+}
+
+/// Every third node has the driver of the constrained tasks' network. All have room for all.
 fn nodes(ids: &mut IdSource, count: usize) -> Vec<Change> {
     let node = |number: usize| {
         let mut node = Node { id: ids.next(), ..Node::default() };
         node.spec.name = format!("name{number}");
+        for (label, values) in [("zone", 16), ("rack", 64)] {
+            node.spec.labels.insert(label.to_owned(), (number % values).to_string());
+        }
         node.status.state = NodeState::Ready;
-        let engine = &mut node.description.get_or_insert_default().engine;
+        let description = node.description.get_or_insert_default();
+        description.resources.nano_cpus = 64_000_000_000;
+        description.resources.memory_bytes = 256 << 30;
         let name = if number.is_multiple_of(3) { "network" } else { "other" };
         let (kind, name) = ("Network".to_owned(), name.to_owned());
-        engine.plugins.push(EnginePlugin { kind, name, ..EnginePlugin::default() });
+        description.engine.plugins.push(EnginePlugin { kind, name, ..EnginePlugin::default() });
         Change::create(node)
     };
     (0..count).map(node).collect()
+}
+
+fn network(ids: &mut IdSource) -> (Change, NetworkAttachment) {
+    let mut network = Network { id: ids.next(), ..Network::default() };
+    network.driver_state = Some(Driver { name: "network".to_owned(), ..Driver::default() });
+    let reference = NetworkRef { id: network.id, ..NetworkRef::default() };
+    let attachment = NetworkAttachment { network: reference, ..NetworkAttachment::default() };
+    (Change::create(network), attachment)
 }
 
 fn task(ids: &mut IdSource, service: ServiceId, state: TaskState) -> Task {
@@ -55,36 +83,64 @@ fn task(ids: &mut IdSource, service: ServiceId, state: TaskState) -> Task {
 }
 
 /// Pending tasks of no service, as in SwarmKit's benchmark.
-fn pending(node_count: usize, task_count: usize, constrained: bool) -> Snapshot {
+fn pending(node_count: usize, task_count: usize, needs: Needs) -> Snapshot {
     let mut ids = IdSource::seeded(1);
     let mut changes = nodes(&mut ids, node_count);
-    let mut network = Network { id: ids.next(), ..Network::default() };
-    network.driver_state = Some(Driver { name: "network".to_owned(), ..Driver::default() });
-    let reference = NetworkRef { id: network.id, ..NetworkRef::default() };
-    changes.push(Change::create(network));
+    let (network, attachment) = network(&mut ids);
+    changes.push(network);
     for _ in 0..task_count {
         let mut task = task(&mut ids, ServiceId::NIL, TaskState::Pending);
-        if constrained {
-            let network = reference.clone();
-            task.networks.push(NetworkAttachment { network, ..NetworkAttachment::default() });
+        if matches!(needs, Needs::Plugin) {
+            task.networks.push(attachment.clone());
         }
         changes.push(Change::create(task));
     }
     stored(changes)
 }
 
-/// New tasks of many services, so many each.
-fn services(node_count: usize, service_count: usize, each: u64) -> Snapshot {
+/// New tasks of many services, so many each. Those in the network have been given their addresses.
+fn services(node_count: usize, service_count: usize, each: u64, needs: Needs) -> Snapshot {
     let mut ids = IdSource::seeded(2);
     let mut changes = nodes(&mut ids, node_count);
+    let (network, attachment) = network(&mut ids);
+    changes.push(network);
     for number in 0..service_count {
         let mut service = Service { id: ids.next(), ..Service::default() };
         service.spec.name = format!("service{number}");
-        let id = service.id;
+        ask(Arc::make_mut(&mut service.spec.task), number, needs);
+        let (id, spec) = (service.id, service.spec.task.clone());
         changes.push(Change::create(service));
-        changes.extend((0..each).map(|_| Change::create(task(&mut ids, id, TaskState::New))));
+        changes.extend((0..each).map(|_| {
+            let mut task = Task { spec: spec.clone(), ..task(&mut ids, id, TaskState::New) };
+            if matches!(needs, Needs::Plugin) {
+                task.status.state = TaskState::Pending;
+                task.networks.push(attachment.clone());
+            }
+            Change::create(task)
+        }));
     }
     stored(changes)
+}
+
+fn ask(spec: &mut TaskSpec, number: usize, needs: Needs) {
+    match needs {
+        Needs::Nothing | Needs::Plugin => {}
+        Needs::Preferences => {
+            let over = |label: &str| {
+                let descriptor = format!("node.labels.{label}");
+                let spread = Some(SpreadOver { descriptor, ..SpreadOver::default() });
+                PlacementPreference { spread, ..PlacementPreference::default() }
+            };
+            let placement = spec.placement.get_or_insert_default();
+            placement.preferences = vec![over("zone"), over("rack")];
+        }
+        Needs::Resources(sizes) => {
+            let size = 1 + number as i64 % sizes;
+            let (nano_cpus, memory_bytes) = (5_000_000 * (1 + size % 32), (8 << 20) + 1024 * size);
+            let amount = Resources { nano_cpus, memory_bytes, ..Resources::default() };
+            spec.resources.get_or_insert_default().reservations = Some(amount);
+        }
+    }
 }
 
 fn stored(changes: Vec<Change>) -> Snapshot {
@@ -118,14 +174,17 @@ fn settle(start: Snapshot) -> Snapshot {
     view
 }
 
+fn bench(bencher: Bencher<'_, '_>, start: Snapshot) {
+    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+}
+
 #[divan::bench(
     sample_count = 10,
     sample_size = 1,
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000), (100_000, 1_000)]
 )]
 fn scheduler(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    let start = pending(nodes, tasks, false);
-    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+    bench(bencher, pending(nodes, tasks, Needs::Nothing));
 }
 
 #[divan::bench(
@@ -134,14 +193,7 @@ fn scheduler(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
 )]
 fn scheduler_constraints(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    let start = pending(nodes, tasks, true);
-    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
-}
-
-#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (1_000, 1_000)])]
-fn allocate_and_place_services(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
-    let start = services(nodes, count, 10);
-    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+    bench(bencher, pending(nodes, tasks, Needs::Plugin));
 }
 
 #[divan::bench(
@@ -150,14 +202,54 @@ fn allocate_and_place_services(bencher: Bencher<'_, '_>, (nodes, count): (usize,
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000), (100_000, 1_000)]
 )]
 fn scheduler_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    let start = services(nodes, tasks, 1);
-    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+    bench(bencher, services(nodes, tasks, 1, Needs::Nothing));
+}
+
+#[divan::bench(
+    sample_count = 10,
+    sample_size = 1,
+    args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
+)]
+fn constraints_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
+    bench(bencher, services(nodes, tasks, 1, Needs::Plugin));
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 10_000), (1_000, 100_000)])]
+fn preferences_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
+    bench(bencher, services(nodes, tasks, 1, Needs::Preferences));
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (10_000, 100)])]
+fn preferences_of_services_of_1000(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
+    bench(bencher, services(nodes, count, 1_000, Needs::Preferences));
+}
+
+/// Of 32 sizes, which the scheduler knows after the first of each.
+#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 10_000), (1_000, 100_000)])]
+fn resources_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
+    bench(bencher, services(nodes, tasks, 1, Needs::Resources(32)));
+}
+
+/// Each of a size that no other has: each decision looks at every node.
+#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 10_000), (1_000, 100_000)])]
+fn resources_of_any_size(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
+    bench(bencher, services(nodes, tasks, 1, Needs::Resources(i64::MAX)));
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (10_000, 100)])]
+fn resources_of_services_of_1000(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
+    bench(bencher, services(nodes, count, 1_000, Needs::Resources(32)));
+}
+
+#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (1_000, 1_000)])]
+fn allocate_and_place_services(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
+    bench(bencher, services(nodes, count, 10, Needs::Nothing));
 }
 
 /// A cluster with ten running tasks on each node, 500 to a service, and one more pending task: of a
 /// new service, or of one of those.
 fn one_more(nodes: usize, new: bool) -> (Snapshot, Arc<Task>) {
-    let mut view = settle(services(nodes, nodes / 50, 500));
+    let mut view = settle(services(nodes, nodes / 50, 500, Needs::Nothing));
     let mut ids = IdSource::seeded(4);
     let known = view.services.iter().next().expect("there are services").id;
     let service = if new { ids.next() } else { known };
