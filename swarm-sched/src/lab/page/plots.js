@@ -6,7 +6,7 @@ const element = (id) => document.getElementById(id);
 const escape = (text) => String(text).replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 
 // After Okabe and Ito, told apart with every kind of colour blindness, on light and dark; dashes help.
-const COLOURS = ["#1c83c4", "#d55e00", "#7a8288", "#cc79a7", "#009e73", "#b8860b", "#56b4e9", "#8c510a"];
+const COLOURS = ["#1c83c4", "#d55e00", "#56b4e9", "#cc79a7", "#009e73", "#b8860b", "#7a8288", "#8c510a"];
 const DASHES = ["", "7 4", "2 3", "9 3 2 3", "15 5", "4 4", "1 3", "8 2 1 2"];
 const colour = (strategy) => COLOURS[report.strategies.indexOf(strategy) % COLOURS.length];
 const dash = (strategy) => DASHES[report.strategies.indexOf(strategy) % DASHES.length];
