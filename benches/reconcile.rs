@@ -28,7 +28,7 @@ use std::time::Duration;
 use swarm_core::control::{Controller, Ctx};
 use swarm_core::id::IdSource;
 use swarm_core::model::{
-    Node, NodeId, NodeState, Service, ServiceId, ServiceMode, Task, TaskState, TaskStatus,
+    Node, NodeId, NodeState, Service, ServiceId, ServiceMode, Task, TaskId, TaskState, TaskStatus,
 };
 use swarm_core::scheduler::{PlacementView, Placements, Scheduler as _};
 use swarm_core::store::{Batch, Change, Epoch, MemoryStore, Snapshot, Store, Watch};
@@ -186,15 +186,11 @@ impl Cluster {
 
     /// What every agent would report.
     fn run_all(&mut self) {
-        let view = self.store.snapshot();
-        let running = |task: &Arc<Task>| {
+        let ids: Vec<_> = self.store.snapshot().tasks.iter().map(|task| task.id).collect();
+        for ids in ids.chunks(2_000) {
             let status = TaskStatus::new(TaskState::Running, self.now, "started");
-            Change::Advance(task.id, Box::new(status))
-        };
-        let changes: Vec<_> = view.tasks.iter().map(running).collect();
-        drop(view);
-        for changes in changes.chunks(2_000) {
-            self.write(changes.to_vec());
+            let running = |id: &TaskId| Change::Advance(*id, Box::new(status.clone()));
+            self.write(ids.iter().map(running).collect());
             while let Some(commit) = self.watch.try_next().expect("the history is long enough") {
                 self.controller.observe(&commit);
             }
