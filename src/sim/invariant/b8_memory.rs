@@ -24,7 +24,7 @@ impl Memory {
     }
 
     fn check(&self, world: &World) -> Result<(), String> {
-        let wrong = |node| format!("of node {node} something else is remembered");
+        let wrong = |what| format!("of {what} something else is remembered");
         self.scheduler.check(&world.state()).map_err(wrong)
     }
 }

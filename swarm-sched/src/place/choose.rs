@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
-use swarm_core::model::NodeId;
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::Snapshot;
 
@@ -69,13 +68,13 @@ impl StrategyScheduler {
         Self { memory: Mutex::new(Memory::new(overcommit)), ..self }
     }
 
-    /// Compares what is remembered of every node with what a view says, for tests of whatever
-    /// changes views: a scheduler does so itself for one node after every sixteenth answer. Answers
-    /// do not change by it. O(nodes and tasks).
+    /// Compares what is remembered of every node and service with what a view says, for tests of
+    /// whatever changes views: a scheduler does so itself for one of each after every sixteenth
+    /// answer. Answers do not change by it. O(nodes and tasks).
     ///
     /// # Errors
-    /// A node of which something else is remembered.
-    pub fn check(&self, view: &Snapshot) -> Result<(), NodeId> {
+    /// The node, or the service, of which something else is remembered.
+    pub fn check(&self, view: &Snapshot) -> Result<(), String> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).check(view)
     }
 }

@@ -6,6 +6,7 @@ use swarm_core::model::{Task, TaskId};
 use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::Timestamp;
 
+use super::check::Checks;
 use super::load::{Overcommit, occupies};
 use super::loads::Loads;
 
@@ -19,6 +20,7 @@ pub(super) struct Future {
     /// `seen` without them.
     pub(super) world: Snapshot,
     pub(super) loads: Loads,
+    checks: Checks,
 }
 
 impl Future {
@@ -37,6 +39,9 @@ impl Future {
         let mut world = view.clone();
         self.stopping.iter().for_each(|id| stage(&mut world, Change::remove(*id), now));
         self.turn_to(world);
+        if let Some(waits) = view.tasks_unassigned().next() {
+            self.checks.sample(&mut self.loads, &self.world, (waits.service_id, 1));
+        }
     }
 
     /// Tries a change.
@@ -50,6 +55,12 @@ impl Future {
     pub(super) fn leaving(&self) -> usize {
         let tasks = self.stopping.iter().filter_map(|id| self.seen.tasks.get(*id));
         tasks.filter(|task| task.preempted.is_some()).count()
+    }
+
+    /// What of it is not as it would be added up.
+    #[cfg(test)]
+    pub(super) fn wrong(&self) -> Option<String> {
+        self.loads.wrong(&self.world)
     }
 
     fn turn_to(&mut self, world: Snapshot) {

@@ -76,6 +76,13 @@ impl Labels {
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
+
+    /// Whether every label is right about a seat, given the node of each: O(labels · log).
+    pub(super) fn are_right<'a>(&self, seat: usize, node: impl Fn(usize) -> &'a Node) -> bool {
+        self.0.iter().all(|(descriptor, values)| {
+            values.are_right(seat, |seat| label_of(node(seat), descriptor).unwrap_or(""))
+        })
+    }
 }
 
 impl LabelValues {
@@ -90,6 +97,19 @@ impl LabelValues {
             (0..numbers.len()).map(set).collect()
         });
         Self { of, seats, sets }
+    }
+
+    /// Whether a seat is with those of its value, and with no others, and the value in its order.
+    fn are_right<'a>(&self, seat: usize, value: impl Fn(usize) -> &'a str) -> bool {
+        let Some(&number) = self.of.get(seat) else { return false };
+        let first = |number: usize| self.seats.get(number)?.first().map(|seat| value(*seat));
+        let listed = self.seats[number].binary_search(&seat).is_ok();
+        let alone = |(of, set): (usize, &Arc<Bits>)| set.contains(seat) == (of == number);
+        listed
+            && first(number) == Some(value(seat))
+            && number.checked_sub(1).is_none_or(|before| first(before) < first(number))
+            && first(number + 1).is_none_or(|after| first(number) < Some(after))
+            && self.sets.iter().all(|sets| sets.iter().enumerate().all(alone))
     }
 
     /// How many values there are.

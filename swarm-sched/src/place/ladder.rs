@@ -39,6 +39,12 @@ impl Ladder {
         self.rungs.entry(number).or_insert_with(|| Bits::none(seats)).insert(seat);
     }
 
+    /// Whether a seat is on the rung of this number, and on no other: O(rungs).
+    pub(super) fn is_right(&self, seat: usize, number: u64) -> bool {
+        self.rungs.contains_key(&number)
+            && self.rungs.iter().all(|(rung, seats)| seats.contains(seat) == (*rung == number))
+    }
+
     /// The first rung from this number on.
     pub(super) fn rung(&self, from: u64) -> Option<(u64, &Bits)> {
         // Most often it is this one, and looking for one is cheaper than opening a range.

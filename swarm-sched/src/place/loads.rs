@@ -28,7 +28,7 @@
 //! `assumed`, in the order of the answers; following a view in which it did not come true takes it
 //! back. Within a step views are not even followed: it is enough that the last answer came true.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use swarm_core::id::IdMap;
@@ -375,17 +375,50 @@ impl Loads {
         recent.unwrap_or_default()
     }
 
+    /// What differs from what the view says, if anything does. Nothing may be assumed.
+    pub(super) fn wrong(&self, view: &Snapshot) -> Option<String> {
+        let node = (0..self.seats()).find(|seat| !self.is_right(*seat, view));
+        if let Some(seat) = node {
+            return Some(format!("node {}", self.nodes[seat].id));
+        }
+        if self.seats() != view.nodes.len() || self.seats.len() != view.nodes.len() {
+            return Some("the nodes".to_owned());
+        }
+        let services: BTreeSet<_> = view.tasks.iter().map(|task| task.service_id).collect();
+        if let Some(service) = services.iter().find(|it| !self.is_right_about(**it, view)) {
+            return Some(format!("service {service}"));
+        }
+        let known = services.iter().filter(|service| self.services.contains_key(*service)).count();
+        (known != self.services.len()).then(|| "a service without tasks".to_owned())
+    }
+
+    /// Whether what is known of a service is what its tasks in the view say: where it has some that
+    /// shall run, and where it failed. O(its tasks). Nothing may be assumed.
+    pub(super) fn is_right_about(&self, service: ServiceId, view: &Snapshot) -> bool {
+        let mut said = ServiceLoad::default();
+        let mut seats = BTreeSet::new();
+        for task in view.tasks_of(service) {
+            said.failed.note(task);
+            if occupies(task) && task.is_wanted() {
+                seats.extend(task.node_id.and_then(|node| self.seat(node)).map(narrow));
+            }
+        }
+        said.seats.extend(seats);
+        self.services.get(&service).map_or(said.is_empty(), |known| *known == said)
+    }
+
     /// Whether one node is as its tasks in the view say, in every structure: O(its tasks, and the
     /// seats of their services). Nothing may be assumed.
     pub(super) fn is_right(&self, seat: usize, view: &Snapshot) -> bool {
         let load = &self.nodes[seat];
         let Some(node) = view.nodes.get(load.id) else { return false };
-        let rung = self.ladder.rung(load.active());
         let seated = |service| self.places_of(service).filter(|known| *known == seat).count() == 1;
         *load == self.added_up(node, view)
-            && rung.is_some_and(|(number, rung)| number == load.active() && rung.contains(seat))
+            && self.ladder.is_right(seat, load.active())
             && load.services().all(|(service, _)| seated(service))
             && self.shapes.are_right(seat, load)
+            && self.labels.are_right(seat, |seat| &self.nodes[seat].node)
+            && self.seat(load.id) == Some(seat)
     }
 }
 
@@ -394,6 +427,10 @@ impl ServiceLoad {
         self.seats.is_empty() && self.failed.is_empty()
     }
 }
+
+#[cfg(test)]
+#[path = "loads_tests.rs"]
+mod tests;
 
 /// A seat in half the room: there are fewer nodes than that.
 fn narrow(seat: usize) -> u32 {

@@ -16,6 +16,7 @@
 
 mod affinity;
 mod bits;
+mod check;
 mod choose;
 pub mod constraint;
 pub mod explain;

@@ -46,7 +46,7 @@ const NODES_TRIED: usize = 8;
 /// there have stopped.
 pub struct Preempt {
     scheduler: Arc<dyn Scheduler>,
-    memory: Mutex<Future>,
+    pub(super) memory: Mutex<Future>,
 }
 
 impl Preempt {

@@ -381,6 +381,7 @@ impl Planner for Held {
         let plan = self.0.plan(view, key, ctx);
         let forgetful = Preempt::new(Arc::new(StrategyScheduler::default()));
         assert_eq!(plan, forgetful.plan(view, key, ctx), "what it remembers changes nothing");
+        assert_eq!(self.0.memory.lock().unwrap().wrong(), None, "and is right");
         let mut after = view.clone();
         for change in &plan.changes {
             after.stage(change.clone(), ctx.now).expect("a legal plan");

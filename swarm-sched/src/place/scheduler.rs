@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
-use swarm_core::model::{NodeId, Service, Task};
+use swarm_core::model::{Service, Task};
 use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::{Mark, Snapshot};
 
 use super::affinity::Affinities;
 use super::bits::Bits;
+use super::check::Checks;
 use super::explain::Refusals;
 use super::filter::Demand;
 use super::group::{Group, TOPOLOGY_LABEL, Topology};
@@ -18,18 +19,12 @@ use super::priority;
 use super::strategies::Spread;
 use super::strategy::Strategy;
 
-/// After so many answers one node is compared with what the view says about it.
-const ANSWERS_PER_CHECK: u64 = 16;
-/// After so many for each task of the node if it has more, for all of them are looked at.
-const ANSWERS_PER_TASK: u64 = 4;
-
 /// Places tasks on the nodes that pass every filter, evenly over the branches of the placement
 /// preferences, and within a branch by a [`Strategy`].
 ///
 /// Of a view it keeps the [`Loads`], so that the next view, which came from it, costs only what
 /// changed. They are derived from that view alone: answers do not depend on what was asked before.
-/// Every few answers one node's load is added up anew and compared. If it differed, which would be
-/// a bug, everything would be added up anew, and an error logged.
+/// Every few answers a node and a service are added up anew and compared ([`Checks`]).
 #[derive(Default)]
 pub struct FilterScheduler<S> {
     strategy: S,
@@ -49,9 +44,7 @@ pub(super) struct Memory {
     last: Option<Mark>,
     /// How many tasks were given a node in it.
     given: usize,
-    /// The answers since the last check, and the checks.
-    answers: u64,
-    checks: usize,
+    pub(super) checks: Checks,
 }
 
 /// Swarm's own scheduler.
@@ -92,10 +85,10 @@ impl Memory {
         ctx: &Ctx<'_>,
     ) -> Placements {
         let mut answer = Placements::default();
-        if view.tasks.is_empty() {
-            return answer;
-        }
+        let Some(first) = view.tasks.first() else { return answer };
         self.follow(view.snapshot);
+        let asked = (first.service_id, view.tasks.len());
+        self.checks.sample(&mut self.loads, view.snapshot, asked);
         self.answer(strategy, view, ctx, &mut answer);
         self.given = answer.placed.len();
         answer
@@ -149,12 +142,10 @@ impl Memory {
         answer.refused.extend(rest.map(|task| Refused { task: task.id, why: why.clone() }));
     }
 
-    /// Whether what is kept for every node is what a view says, after following it there.
-    pub(super) fn check(&mut self, view: &Snapshot) -> Result<(), NodeId> {
+    /// Whether all that is kept is what a view says, after following it there.
+    pub(super) fn check(&mut self, view: &Snapshot) -> Result<(), String> {
         self.follow(view);
-        let mut seats = 0..self.loads.seats();
-        let wrong = seats.find(|seat| !self.loads.is_right(*seat, view));
-        wrong.map_or(Ok(()), |seat| Err(self.loads.at(seat).node.id))
+        self.loads.wrong(view).map_or(Ok(()), Err)
     }
 
     fn follow(&mut self, view: &Snapshot) {
@@ -164,25 +155,6 @@ impl Memory {
         }
         self.last = view.mark().cloned();
         self.given = 0;
-        self.answers += 1;
-        let Some(seat) = self.to_check() else { return };
-        (self.answers, self.checks) = (0, self.checks + 1);
-        if !self.loads.is_right(seat, view) {
-            let node = self.loads.at(seat).node.id;
-            debug_assert!(false, "the load of node {node} is not what its tasks say");
-            tracing::error!(%node, "the remembered load of a node was wrong: a bug; adding up");
-            let overcommit = self.loads.overcommit();
-            self.loads = Loads::new(overcommit);
-            self.loads.follow(&Snapshot::default(), view);
-        }
-    }
-
-    /// The seat of the node to compare now, if one is due.
-    fn to_check(&self) -> Option<usize> {
-        // Large steps that meet every seat in the end, whatever their number.
-        let seat = self.checks.wrapping_mul(2_654_435_761).checked_rem(self.loads.seats())?;
-        let tasks = self.loads.at(seat).active();
-        (self.answers >= ANSWERS_PER_CHECK.max(ANSWERS_PER_TASK * tasks)).then_some(seat)
     }
 }
 
