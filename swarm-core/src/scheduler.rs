@@ -47,6 +47,23 @@ pub struct Placements {
     pub refused: Vec<Refused>,
 }
 
+/// How much of what a node reports is counted as there, in thousandths: 1,000 is all of it, 1,050 is
+/// Swarm v1's default (`swarm.overcommit=0.05`), less keeps something back. Swarm mode counts all.
+/// Generic resources are never over-committed: a device is there or it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Overcommit {
+    /// Of the processor time.
+    pub cpus: u32,
+    /// Of the memory.
+    pub memory: u32,
+}
+
+impl Default for Overcommit {
+    fn default() -> Self {
+        Self { cpus: 1_000, memory: 1_000 }
+    }
+}
+
 /// Decides where tasks run.
 ///
 /// # The contract
@@ -58,4 +75,10 @@ pub struct Placements {
 pub trait Scheduler: Send + Sync + 'static {
     /// Places what can be placed.
     fn place(&self, view: &PlacementView<'_>, ctx: &mut Ctx<'_>) -> Placements;
+
+    /// How much of what nodes report it counts as there, always: all of it, unless it says otherwise.
+    /// Preemption counts the same.
+    fn counts(&self) -> Overcommit {
+        Overcommit::default()
+    }
 }

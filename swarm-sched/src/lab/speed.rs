@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use swarm_core::control::Ctx;
-use swarm_core::scheduler::{PlacementView, Placements, Scheduler};
+use swarm_core::scheduler::{Overcommit, PlacementView, Placements, Scheduler};
 
 /// Tells the time since some beginning. The lab has no clock of its own; without one
 /// ([`no_clock`]) every time is 0, and a report is the same for the same seed to the last digit.
@@ -70,6 +70,10 @@ impl Scheduler for Timed {
         let lap = Lap { tasks: view.tasks.len() as u64, took };
         self.laps.lock().unwrap_or_else(PoisonError::into_inner).push(lap);
         answer
+    }
+
+    fn counts(&self) -> Overcommit {
+        self.inner.counts()
     }
 }
 

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
-use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
+use swarm_core::scheduler::{Overcommit, PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::Snapshot;
 
-use super::load::Overcommit;
 use super::scheduler::Memory;
 use super::strategies::{BinPack, LeastLoaded, Random, Spread};
 use super::strategy::Strategy;
@@ -96,5 +95,9 @@ impl Scheduler for StrategyScheduler {
         };
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         strategy.place(&mut memory, view, ctx)
+    }
+
+    fn counts(&self) -> Overcommit {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).loads.overcommit()
     }
 }

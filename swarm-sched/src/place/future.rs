@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use swarm_core::model::{Task, TaskId};
+use swarm_core::scheduler::Overcommit;
 use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::Timestamp;
 
 use super::check::Checks;
-use super::load::{Overcommit, occupies};
+use super::load::occupies;
 use super::loads::Loads;
 
 /// That cluster, followed from one view to the next: derived from the last view alone, at the price of

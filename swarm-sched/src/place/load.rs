@@ -7,23 +7,7 @@ use swarm_core::model::{
     DiscreteResource, GenericResource, NamedResource, Node, NodeId, PortConfig, PortProtocol,
     PublishMode, Resources, ServiceId, Task, TaskState,
 };
-
-/// How much of what a node reports is counted as there, in thousandths: 1,000 is all of it, 1,050 is
-/// Swarm v1's default (`swarm.overcommit=0.05`), less keeps something back. Swarm mode counts all.
-/// Generic resources are never over-committed: a device is there or it is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Overcommit {
-    /// Of the processor time.
-    pub cpus: u32,
-    /// Of the memory.
-    pub memory: u32,
-}
-
-impl Default for Overcommit {
-    fn default() -> Self {
-        Self { cpus: 1_000, memory: 1_000 }
-    }
-}
+use swarm_core::scheduler::Overcommit;
 
 /// So many thousandths of an amount.
 fn thousandths(amount: i64, of: u32) -> i64 {

@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use swarm_core::id::IdMap;
 use swarm_core::model::{GenericResource, Node, NodeId, ServiceId, Task, TaskId};
-use swarm_core::scheduler::Placed;
+use swarm_core::scheduler::{Overcommit, Placed};
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 
@@ -42,7 +42,7 @@ use super::failures::{self, Failures};
 use super::filter::Demand;
 use super::labels::{LabelValues, Labels};
 use super::ladder::Ladder;
-use super::load::{NodeLoad, Overcommit, Presence, Share, occupies, reservation};
+use super::load::{NodeLoad, Presence, Share, occupies, reservation};
 use super::shape::{Shape, Shapes};
 
 /// The loads of all nodes of one view.

@@ -40,13 +40,13 @@ mod victims;
 pub use affinity::{AFFINITY_LABEL, AffinityError};
 pub use choose::{STRATEGY_LABEL, StrategyScheduler};
 pub use group::TOPOLOGY_LABEL;
-pub use load::Overcommit;
 pub use planner::Place;
 pub use preempt::{PREEMPTION_LABEL, Preempt};
 pub use priority::PRIORITY_LABEL;
 pub use scheduler::{FilterScheduler, SpreadScheduler};
 pub use strategies::{BinPack, LeastLoaded, Random, Spread};
 pub use strategy::{Candidate, FAULTY_AFTER, Strategy};
+pub use swarm_core::scheduler::Overcommit;
 
 #[cfg(doc)]
 use swarm_core::scheduler::Scheduler;

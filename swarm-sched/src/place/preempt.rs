@@ -26,7 +26,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 use swarm_core::time::Timestamp;
 
 use super::future::{Future, is_stopping, stage};
-use super::load::{NodeLoad, Overcommit, occupies};
+use super::load::{NodeLoad, occupies};
 use super::planner::{ASSIGNED, PENDING};
 use super::priority;
 use super::scheduler::wishes;
@@ -50,16 +50,12 @@ pub struct Preempt {
 }
 
 impl Preempt {
-    /// A planner that asks this scheduler, which must be the one that places tasks.
+    /// A planner that asks this scheduler, which must be the one that places tasks, and counts on every
+    /// node what that counts.
     #[must_use]
     pub fn new(scheduler: Arc<dyn Scheduler>) -> Self {
-        Self { scheduler, memory: Mutex::default() }
-    }
-
-    /// Counts on every node what the scheduler counts.
-    #[must_use]
-    pub fn overcommit(self, overcommit: Overcommit) -> Self {
-        Self { memory: Mutex::new(Future::new(overcommit)), ..self }
+        let memory = Mutex::new(Future::new(scheduler.counts()));
+        Self { scheduler, memory }
     }
 
     fn ask(&self, view: &Snapshot, tasks: &[Arc<Task>], ctx: &mut Ctx<'_>) -> Placements {

@@ -12,7 +12,7 @@ use swarm_core::store::{Change, Event, Snapshot};
 use super::load::occupies;
 use super::loads::Loads;
 use super::scheduler::wishes;
-use super::{PREEMPTION_LABEL, PRIORITY_LABEL, Preempt, StrategyScheduler, priority};
+use super::{Overcommit, PREEMPTION_LABEL, PRIORITY_LABEL, Preempt, StrategyScheduler, priority};
 use crate::cluster::{Whole, image, memory, planners, replicas};
 use crate::world::{port, template};
 
@@ -73,6 +73,23 @@ fn nobody_makes_room_unless_the_cluster_says_so() {
         allow(&mut whole, "1");
         whole.run();
         assert_eq!((running(&whole, "low"), running(&whole, "high")), (1, 1), "once it says so");
+    }
+}
+
+/// What the scheduler counts, preemption counts: by what the node reports, three would have to go.
+#[test]
+fn who_overcommits_has_to_say_so_once() {
+    for (counted, low) in [(2_000, 4), (1_000, 2), (500, 1)] {
+        let counted = Overcommit { memory: counted, ..Overcommit::default() };
+        let scheduler = Arc::new(StrategyScheduler::default().overcommit(counted));
+        let mut whole = Whole::with(crate::default_planners([], scheduler));
+        allow(&mut whole, "3");
+        room(&mut whole, "a", 4);
+        whole.create("low", wish(0, 5, 2));
+        assert_eq!(running(&whole, "low"), low);
+        whole.create("high", wish(9, 1, 2));
+        assert_eq!((running(&whole, "low"), running(&whole, "high")), (low - 1, 1));
+        assert_eq!(preempted(&whole.view()), 1);
     }
 }
 

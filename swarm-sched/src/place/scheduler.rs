@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use swarm_core::control::Ctx;
 use swarm_core::model::{Service, Task};
-use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
+use swarm_core::scheduler::{Overcommit, PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::{Mark, Snapshot};
 
 use super::affinity::Affinities;
@@ -13,7 +13,6 @@ use super::check::Checks;
 use super::explain::Refusals;
 use super::filter::Demand;
 use super::group::{Group, TOPOLOGY_LABEL, Topology};
-use super::load::Overcommit;
 use super::loads::Loads;
 use super::priority;
 use super::strategies::Spread;
@@ -68,6 +67,10 @@ impl<S: Strategy> Scheduler for FilterScheduler<S> {
     fn place(&self, view: &PlacementView<'_>, ctx: &mut Ctx<'_>) -> Placements {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.place(&self.strategy, view, ctx)
+    }
+
+    fn counts(&self) -> Overcommit {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).loads.overcommit()
     }
 }
 
