@@ -8,7 +8,7 @@ use swarm_core::model::*;
 use swarm_core::scheduler::{PlacementView, Scheduler};
 use swarm_core::store::Epoch;
 
-use super::{FilterScheduler, Overcommit, Random, Spread, StrategyScheduler};
+use super::{FilterScheduler, LeastLoaded, Overcommit, Random, Spread, StrategyScheduler};
 use crate::world::{World, template};
 
 fn labelled(name: &'static str, value: &'static str) -> impl Fn(&mut ServiceSpec) {
@@ -118,6 +118,202 @@ fn tasks_go_near_others_or_away_from_them() {
     let odd = world.service("odd", 1, labelled("swarm.affinity", "image==/red.*/"));
     world.settle();
     assert!(world.errors(odd)[0].contains("regular expression"), "{:?}", world.errors(odd));
+}
+
+/// Where an expression lets tasks go: host `beta` runs `redis`, whose service has the label `tier`, and
+/// `gamma` runs `memcached`, whose container has the label `role`.
+fn hosts(expression: &str, in_env: bool) -> Vec<String> {
+    let mut world = World::new();
+    let [_, beta, gamma] =
+        [("alpha", "ssd"), ("beta", ""), ("gamma", "hdd")].map(|(host, disk)| {
+            world.node(host, |node| {
+                if !disk.is_empty() {
+                    node.spec.labels.insert("disk".to_owned(), disk.to_owned());
+                    let engine = &mut node.description.as_mut().unwrap().engine;
+                    engine.labels.insert("storage".to_owned(), disk.to_owned());
+                }
+            })
+        });
+    let redis = world.service("kv", 0, |spec| {
+        spec.labels.insert("tier".to_owned(), "back".to_owned());
+        template(spec, |task| task.container.get_or_insert_default().image = "redis:7".to_owned());
+    });
+    let cache = world.service("cache", 0, |spec| {
+        template(spec, |task| {
+            let container = task.container.get_or_insert_default();
+            container.image = "example.com/memcached".to_owned();
+            container.labels.insert("role".to_owned(), "cache".to_owned());
+        });
+    });
+    for (service, node) in [(redis, beta), (cache, gamma)] {
+        world.task(service, 1, |task| {
+            task.node_id = Some(node);
+            task.status.state = TaskState::Running;
+        });
+    }
+    let service = world.service("asks", 3, |spec| {
+        if in_env {
+            let form = if expression.starts_with("constraint:") { "" } else { "affinity:" };
+            let text = format!("{form}{expression}");
+            template(spec, |task| task.container.get_or_insert_default().env.push(text));
+        } else {
+            spec.labels.insert("swarm.affinity".to_owned(), expression.to_owned());
+        }
+    });
+    world.settle();
+    let nodes = world.tasks_of(service).into_iter().filter_map(|task| task.node_id);
+    let view = world.view();
+    let mut hosts: Vec<_> =
+        nodes.map(|node| view.nodes.get(node).unwrap().spec.name.clone()).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+#[test]
+fn every_kind_of_affinity_is_one_of_placement() {
+    let all = ["alpha", "beta", "gamma"];
+    let table: &[(&str, &[&str])] = &[
+        ("node==alpha", &["alpha"]),
+        ("node!=al*", &["beta", "gamma"]),
+        ("node==nobody", &[]),
+        ("node==~nobody", &all),
+        ("constraint:node==b*", &["beta"]),
+        ("constraint:node!=beta", &["alpha", "gamma"]),
+        ("constraint:storage==ssd", &["alpha"]),
+        ("constraint:storage!=ssd", &["beta", "gamma"]),
+        ("constraint:storage==~hdd", &["gamma"]),
+        ("node.labels.disk==*d", &["alpha", "gamma"]),
+        ("node.labels.disk!=s*", &["beta", "gamma"]),
+        ("engine.labels.storage==s*d", &["alpha"]),
+        ("tier==back", &["beta"]),
+        ("tier!=b*", &["alpha", "gamma"]),
+        ("role==cache", &["gamma"]),
+        ("role==~none", &all),
+        ("image==redis", &["beta"]),
+        ("image==redis:7", &["beta"]),
+        ("image==redis:6", &[]),
+        ("image!=redis*", &["alpha", "gamma"]),
+        ("image==*memcached", &["gamma"]),
+        ("image==~redis*", &["beta"]),
+    ];
+    for (expression, expected) in table {
+        assert_eq!(hosts(expression, false), *expected, "{expression} in the label");
+        assert_eq!(hosts(expression, true), *expected, "{expression} in the environment");
+    }
+}
+
+/// Of two nodes, each with its cores and GiB and what its tasks reserve of them, the one that gets a
+/// task which wants so much.
+fn packed(nodes: [(Reserved, &[Reserved]); 2], wants: Reserved) -> Option<usize> {
+    let reserve = |spec: &mut ServiceSpec, (cpus, memory): Reserved| {
+        template(spec, |task| {
+            let resources = task.resources.get_or_insert_default();
+            let wanted = resources.reservations.get_or_insert_default();
+            (wanted.nano_cpus, wanted.memory_bytes) = (cpus * 1_000_000_000, memory << 30);
+        });
+    };
+    let mut world = World::new();
+    let mut number = 0;
+    let nodes = nodes.map(|((cpus, memory), tasks)| {
+        let node = world.node("node", |node| {
+            let there = &mut node.description.as_mut().unwrap().resources;
+            (there.nano_cpus, there.memory_bytes) = (cpus * 1_000_000_000, memory << 30);
+        });
+        for reserved in tasks {
+            number += 1;
+            let service = world.service(&format!("s{number}"), 0, |spec| reserve(spec, *reserved));
+            world.task(service, 1, |task| {
+                task.node_id = Some(node);
+                task.status.state = TaskState::Running;
+            });
+        }
+        node
+    });
+    let service = world.service("new", 1, |spec| {
+        labelled("swarm.strategy", "binpack")(spec);
+        reserve(spec, wants);
+    });
+    world.settle();
+    let placed = world.tasks_of(service)[0].node_id?;
+    nodes.iter().position(|node| *node == placed)
+}
+
+/// Cores and GiB.
+type Reserved = (i64, i64);
+
+/// Swarm v1: the percentage of the processors, with the task on them, and that of the memory; the one
+/// that is not asked for counts 100. The highest sum wins, of equal ones the node with more containers.
+#[test]
+fn binpack_weighs_as_swarm_v1() {
+    fn same<'a>(first: &'a [Reserved], second: &'a [Reserved]) -> [(Reserved, &'a [Reserved]); 2] {
+        [((4, 8), first), ((4, 8), second)]
+    }
+    // 12 against 37 of memory.
+    assert_eq!(packed(same(&[], &[(0, 2)]), (0, 1)), Some(1));
+    // The fuller one has no room.
+    assert_eq!(packed(same(&[], &[(0, 8)]), (0, 1)), Some(0));
+    // Empty ones: a GiB is 6 % of the large one and 12 % of the small one.
+    assert_eq!(packed([((4, 16), &[]), ((4, 8), &[])], (0, 1)), Some(1));
+    // One is short of processors, the other of memory: by what is asked for.
+    let lopsided = same(&[(3, 0)], &[(0, 6)]);
+    assert_eq!(packed(lopsided, (0, 1)), Some(1), "100 + 12 against 100 + 87");
+    assert_eq!(packed(lopsided, (1, 0)), Some(0), "100 + 100 against 25 + 100");
+    let more = same(&[(3, 0)], &[(0, 3), (0, 3)]);
+    assert_eq!(packed(more, (1, 2)), Some(1), "100 + 25 against 25 + 100, and more tasks");
+    let more = same(&[(1, 0), (2, 0)], &[(0, 6)]);
+    assert_eq!(packed(more, (1, 1)), Some(0), "100 + 12 against 25 + 87, and more tasks");
+    // Nothing is asked for: 200 everywhere.
+    assert_eq!(packed(same(&[], &[(0, 0)]), (0, 0)), Some(1));
+    // Whole percents, as in v1: 100 and 1 of 1,000 are 10 of 100, like 100 of 1,000.
+    let percents = [((4, 1_000), &[(0, 100)][..]), ((4, 1_000), &[(0, 49), (0, 50)][..])];
+    assert_eq!(packed(percents, (0, 1)), Some(1), "10 both, and there are more tasks");
+}
+
+fn report(world: &mut World, node: NodeId, load: &str) {
+    world.edit_node(node, |node| {
+        let engine = &mut node.description.as_mut().unwrap().engine;
+        engine.labels.insert("load".to_owned(), load.to_owned());
+    });
+}
+
+#[test]
+fn the_least_loaded_node_is_the_one_that_says_so_last() {
+    let mut world = World::new();
+    let nodes = ["1", "5", "much"].map(|load| {
+        let node = world.node("node", |_| {});
+        report(&mut world, node, load);
+        node
+    });
+    let service = world.service("web", 6, |spec| {
+        spec.labels.insert("swarm.strategy".to_owned(), "least-loaded".to_owned());
+    });
+    world.settle();
+    assert_eq!(world.counts(service, &nodes), [5, 1, 0], "each task adds 1 until the next report");
+    report(&mut world, nodes[0], "100");
+    report(&mut world, nodes[2], "0");
+    for slot in 7..=9 {
+        world.task(service, slot, |_| {});
+    }
+    world.settle();
+    assert_eq!(world.counts(service, &nodes), [5, 1, 3], "what it reports now counts");
+}
+
+#[test]
+fn what_is_least_and_what_a_task_adds_are_the_embedders() {
+    let mut world = World::new();
+    let nodes = ["0", "15"].map(|watts| {
+        world.node("node", |node| {
+            node.spec.labels.insert("watts".to_owned(), watts.to_owned());
+        })
+    });
+    let service = world.service("web", 3, |_| {});
+    for (per_task, expected) in [(0, [3, 0]), (10, [2, 1]), (20, [2, 1]), (100, [2, 1])] {
+        let strategy = LeastLoaded::by("node.labels.watts", per_task);
+        let counts = ask(&mut world, &FilterScheduler::new(strategy), service);
+        let counts = nodes.map(|node| counts.get(&node).copied().unwrap_or(0));
+        assert_eq!(counts, expected, "{per_task} for each task");
+    }
 }
 
 fn ask(

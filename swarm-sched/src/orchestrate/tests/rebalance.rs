@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use swarm_core::conformance::planner;
-use swarm_core::control::Planner;
+use swarm_core::control::{Ctx, Key, Planner};
+use swarm_core::id::IdSource;
 use swarm_core::model::*;
+use swarm_core::store::{Change, Epoch, Object};
 
 use super::world::*;
 use crate::orchestrate::Rebalance;
@@ -169,6 +171,92 @@ fn nothing_moves_while_the_service_is_not_whole() {
     world.behaves(|_| Behaviour::Runs);
     world.run_secs(5 * INTERVAL);
     assert_eq!(spread(&world, service), [2, 1]);
+}
+
+#[test]
+fn each_move_is_explained() {
+    let mut world = world(1, 3);
+    for nth in 0..3 {
+        world.create(named(nth, 2));
+    }
+    let old = world.view().nodes.iter().next().unwrap().id;
+    world.edit_node(old, |node| node.spec.name = "old".to_owned());
+    world.run_secs(300);
+    let new = world.add_node();
+    world.edit_node(new, |node| node.spec.name = "new".to_owned());
+    let mut ids = IdSource::seeded(9);
+    let mut ctx = Ctx { now: world.now, ids: &mut ids, epoch: Epoch(1) };
+    let plan = rebalance(3).plan(&world.view(), &Key::Cluster, &mut ctx);
+    let made = plan.changes.iter().filter_map(|change| match change {
+        Change::Create(Object::Task(task)) => Some(task),
+        _ => None,
+    });
+    let made: Vec<_> = made.collect();
+    assert_eq!((made.len(), plan.reasons.len()), (3, 3));
+    for (nth, (task, reason)) in made.iter().zip(&plan.reasons).enumerate() {
+        let service = &world.service(task.service_id).spec.name;
+        let relieved = task.relieves.unwrap();
+        let (before, after) = (6 - nth, nth);
+        let text = format!(
+            "{relieved} moves from old (2 of {service}, {before} in all) \
+             to new (0 of {service}, {after} in all)"
+        );
+        assert_eq!((reason.key, &reason.text), (Key::Task(task.id), &text));
+    }
+}
+
+#[test]
+fn jobs_and_global_services_stay_where_they_are() {
+    let mut world = world(1, 5);
+    let everywhere = world.create(ServiceSpec { name: "everywhere".to_owned(), ..global("a") });
+    let job = world.create(ServiceSpec { name: "job".to_owned(), ..replicated_job("a", 4, 4) });
+    let other = world.create(ServiceSpec { name: "other".to_owned(), ..global_job("a") });
+    world.run_secs(300);
+    world.add_node();
+    world.run_secs(10 * INTERVAL);
+    assert_eq!(moves(&world), 0);
+    assert_eq!(spread(&world, job), [4, 0], "however uneven");
+    assert_eq!((spread(&world, everywhere), spread(&world, other)), (vec![1, 1], vec![1, 1]));
+}
+
+#[test]
+fn nothing_moves_while_an_update_runs() {
+    let mut world = world(1, 5);
+    let mut spec = replicated("a", 6);
+    let delay = Duration::from_secs(20 * INTERVAL).into();
+    spec.update_config = Some(UpdateConfig { delay, parallelism: 1, ..Default::default() });
+    let service = world.create(spec);
+    world.run_secs(300);
+    world.update(service, |spec| set_image(spec, "b"));
+    world.run_secs(300);
+    world.add_node();
+    world.run_secs(10 * INTERVAL);
+    let state = world.service(service).update_status.as_ref().unwrap().state;
+    assert_eq!((state, moves(&world)), (UpdateState::Updating, 0));
+    assert_eq!(spread(&world, service), [6, 0]);
+    world.run_secs(200 * INTERVAL);
+    let state = world.service(service).update_status.as_ref().unwrap().state;
+    assert_eq!((state, spread(&world, service)), (UpdateState::Completed, vec![3, 3]));
+}
+
+#[test]
+fn stop_first_the_new_task_waits_for_the_old_one_to_stop() {
+    let mut world = world(1, 1);
+    let service = world.create(replicated("a", 4));
+    world.run_secs(300);
+    world.behaves(|_| Behaviour::SlowStop(Duration::from_secs(20)));
+    world.checks.push(|view| {
+        let running = view.tasks.iter().filter(|task| task.status.state == TaskState::Running);
+        let mut slots: Vec<_> = running.map(|task| task.slot).collect();
+        slots.sort_unstable();
+        assert!(slots.windows(2).all(|two| two[0] != two[1]), "two at once: {slots:?}");
+    });
+    world.add_node();
+    world.run_secs(10);
+    let stopping = world.running(service).into_iter().filter(|task| !task.is_wanted()).count();
+    assert_eq!((stopping, moves(&world)), (1, 1), "the old one is on its way out");
+    world.run_secs(15);
+    assert_eq!(spread(&world, service), [3, 1]);
 }
 
 proptest! {
