@@ -120,3 +120,21 @@ impl DiskFile for CrashFile {
         self.disk.change(|| self.file.sync())
     }
 }
+
+/// A disk on which nothing dies.
+pub(crate) fn calm() -> CrashDisk {
+    CrashDisk::new(0, Crash::Before)
+}
+
+/// Plays a scene with a crash at each of its changes; how many there are.
+pub(crate) fn crash_points(scene: impl Fn(&CrashDisk)) -> u64 {
+    let whole = calm();
+    scene(&whole);
+    for at in 1..=whole.changes() {
+        for crash in Crash::ALL {
+            println!("change {at}, {crash:?}");
+            scene(&CrashDisk::new(at, crash));
+        }
+    }
+    whole.changes()
+}

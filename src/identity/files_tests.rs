@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::tests::{NOW, certified, somebody};
 use super::*;
-use crate::crash_disk::{Crash, CrashDisk};
+use crate::crash_disk::{CrashDisk, calm, crash_points};
 use swarm_raft::SealKey;
 
 fn files(dir: &Path) -> IdentityFiles {
@@ -72,7 +72,7 @@ fn a_crash_anywhere_in_a_save_leaves_the_old_or_the_new_identity() {
     for seal in [None, Some(SealKey::generate())] {
         let points = crash_points(|disk| {
             let dir = tempfile::tempdir().unwrap();
-            let found = on(&CrashDisk::new(0, Crash::Before), dir.path(), seal.clone());
+            let found = on(&calm(), dir.path(), seal.clone());
             found.save(&old).unwrap();
             let saved = on(disk, dir.path(), seal.clone()).save(&new).is_ok();
             let loaded = found.load().unwrap().unwrap();
@@ -98,7 +98,7 @@ fn a_crash_anywhere_while_the_key_is_sealed_or_opened_leaves_it_usable() {
     for (from, to) in [(&None, &first), (&first, &second), (&first, &None)] {
         let points = crash_points(|disk| {
             let dir = tempfile::tempdir().unwrap();
-            let calm = CrashDisk::new(0, Crash::Before);
+            let calm = calm();
             on(&calm, dir.path(), from.clone()).save(&node).unwrap();
             // A crash in an earlier renewal left a key under another name.
             fs::write(dir.path().join("swarm-node.key.next"), node.key().expose()).unwrap();
@@ -122,19 +122,6 @@ fn a_crash_anywhere_while_the_key_is_sealed_or_opened_leaves_it_usable() {
         });
         assert!(points > 12, "{points}");
     }
-}
-
-/// Plays a scene with a crash at each of its changes; how many there are.
-fn crash_points(scene: impl Fn(&CrashDisk)) -> u64 {
-    let whole = CrashDisk::new(0, Crash::Before);
-    scene(&whole);
-    for at in 1..=whole.changes() {
-        for crash in Crash::ALL {
-            println!("change {at}, {crash:?}");
-            scene(&CrashDisk::new(at, crash));
-        }
-    }
-    whole.changes()
 }
 
 #[test]

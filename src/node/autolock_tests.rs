@@ -11,7 +11,7 @@ use swarm_core::time::{Clock as _, SystemClock};
 use swarm_raft::FsDisk;
 
 use super::*;
-use crate::crash_disk::{Crash, CrashDisk};
+use crate::crash_disk::{Crash, CrashDisk, calm};
 use crate::identity::{Authority, Identity, KeyRequest, NodeIdentity};
 
 fn key(byte: u8) -> SealKey {
@@ -89,7 +89,7 @@ fn holding(dir: &Path, bytes: &[u8]) -> Vec<PathBuf> {
 #[tokio::test]
 async fn a_crash_at_any_step_leaves_a_node_that_the_old_or_the_new_key_opens() {
     let node = identity();
-    let calm = CrashDisk::new(0, Crash::Before);
+    let calm = calm();
     let mut total = 0;
     for (from, to) in [(None, Some(1)), (Some(1), Some(2)), (Some(2), None)] {
         let (from, to) = (from.map(key), to.map(key));
@@ -186,7 +186,7 @@ async fn opens_with(dir: &Path, expected: Option<u8>) {
 #[tokio::test]
 async fn a_manager_that_was_down_opens_with_the_old_key_and_follows_to_the_new_one() {
     let (dir, node) = (tempfile::tempdir().unwrap(), identity());
-    let calm = CrashDisk::new(0, Crash::Before);
+    let calm = calm();
     let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
     let follow = |keys: &[SealKey]| {
         let process = Process::start(&calm, dir.path(), keys);

@@ -11,7 +11,7 @@ use swarm_core::model::{GenericResource, Labels, NodeId};
 use swarm_core::scheduler::Scheduler;
 use swarm_core::secret::SecretStore;
 use swarm_core::store::Store;
-use swarm_raft::{Backup, SealKey};
+use swarm_raft::{Backup, Disk, FsDisk, SealKey};
 
 use super::runtime::Runtime;
 use crate::identity::Credentials;
@@ -71,8 +71,10 @@ pub struct OpenStore {
 }
 
 /// Which store to open.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct StorePlace {
+    /// The disk.
+    pub disk: Arc<dyn Disk>,
     /// Its directory.
     pub dir: PathBuf,
     /// The node.
@@ -107,6 +109,9 @@ pub struct Parts {
 pub struct NodeConfig {
     /// Where it keeps what it must remember.
     pub state_dir: PathBuf,
+    /// Whose the directory is, as far as the node itself and a manager's store write there; the
+    /// operating system's file system by default.
+    pub disk: Arc<dyn Disk>,
     /// The host name to describe it by; absent takes the machine's.
     pub hostname: Option<String>,
     /// Where it listens as a manager, unless `docker swarm init` says otherwise.
@@ -129,6 +134,7 @@ impl NodeConfig {
     pub fn new(state_dir: impl Into<PathBuf>, runtime: Arc<dyn Runtime>) -> Self {
         Self {
             state_dir: state_dir.into(),
+            disk: Arc::new(FsDisk),
             hostname: None,
             listen: None,
             advertise: None,

@@ -543,6 +543,7 @@ impl Node {
         new_cluster: bool,
     ) -> StorePlace {
         StorePlace {
+            disk: self.config.disk.clone(),
             dir: self.dir.path("raft"),
             node: membership.node,
             raft_id: membership.raft_id,

@@ -80,9 +80,10 @@ impl Node {
     /// # Errors
     /// When the state directory cannot be used.
     pub async fn start(config: NodeConfig) -> io::Result<Arc<Self>> {
-        let dir = StateDir::open(&config.state_dir)?;
-        let lock = Arc::new(Lock::new(Arc::new(swarm_raft::FsDisk), config.state_dir.clone()));
-        let certificates = IdentityFiles::new(dir.path("certificates"));
+        let disk = config.disk.clone();
+        let dir = StateDir::open(disk.clone(), &config.state_dir)?;
+        let lock = Arc::new(Lock::new(disk.clone(), config.state_dir.clone()));
+        let certificates = IdentityFiles::with(disk, dir.path("certificates"), None);
         let node = Arc::new_cyclic(|me| Self {
             config,
             dir,

@@ -9,13 +9,17 @@
 //! | `executor/` | what the executor keeps |
 //! | `unlock.json` | what a manager's keys are locked with; absent without autolock |
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::any::Any;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use swarm_core::model::{ClusterId, NodeId};
+use swarm_raft::{Disk, replace_file};
+
+const FILE: &str = "swarm.json";
 
 /// A node's place in a swarm.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,11 +55,11 @@ pub struct Membership {
 }
 
 /// A node's directory. One process at a time may hold it.
-#[derive(Debug)]
 pub struct StateDir {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     /// Held for the process's life: a second process on the same directory fails at once.
-    _lock: File,
+    _lock: Box<dyn Any + Send + Sync>,
 }
 
 impl StateDir {
@@ -63,18 +67,18 @@ impl StateDir {
     ///
     /// # Errors
     /// When it cannot be created or another process holds it.
-    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
-        let path = root.join("lock");
-        let lock =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let held = rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-        held.map_err(|_| {
-            let text = format!("the state directory {} is in use by another node", root.display());
-            io::Error::new(io::ErrorKind::ResourceBusy, text)
+        disk.create_dir(&root)?;
+        let lock = disk.lock(&root.join("lock")).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => {
+                let dir = root.display();
+                let text = format!("the state directory {dir} is in use by another node");
+                io::Error::new(io::ErrorKind::ResourceBusy, text)
+            }
+            _ => error,
         })?;
-        Ok(Self { root, _lock: lock })
+        Ok(Self { disk, root, _lock: lock })
     }
 
     /// A path below the directory.
@@ -88,8 +92,8 @@ impl StateDir {
     /// # Errors
     /// When the file is there and cannot be read: the error says what to do.
     pub fn membership(&self) -> io::Result<Option<Membership>> {
-        let path = self.path("swarm.json");
-        let bytes = match fs::read(&path) {
+        let path = self.path(FILE);
+        let bytes = match self.disk.read(&path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
@@ -110,7 +114,7 @@ impl StateDir {
     /// When it cannot be written; what was remembered before is still there.
     pub fn remember(&self, membership: &Membership) -> io::Result<()> {
         let bytes = serde_json::to_vec_pretty(membership)?;
-        write_atomically(&self.path("swarm.json"), &bytes)
+        replace_file(&*self.disk, &self.root, FILE, &bytes)
     }
 
     /// Forgets what only a manager knows.
@@ -127,12 +131,13 @@ impl StateDir {
     /// When something cannot be removed; the membership goes first, so that a node that is
     /// started again is in no swarm.
     pub fn forget(&self) -> io::Result<()> {
-        remove(fs::remove_file(self.path("swarm.json")))?;
+        remove(self.disk.remove(&self.path(FILE)))?;
+        // Before the rest: a membership that came back with a crash would have lost what it needs.
+        self.disk.sync_dir(&self.root)?;
         for name in ["certificates", "raft", "tasks", "executor"] {
             remove(fs::remove_dir_all(self.path(name)))?;
         }
-        remove(fs::remove_file(self.path("unlock.json")))?;
-        Ok(())
+        remove(self.disk.remove(&self.path("unlock.json")))
     }
 }
 
@@ -143,21 +148,14 @@ fn remove(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Writes a file of mode 0600 so that a crash leaves the old one or the new one.
-fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    let dir = path.parent().unwrap_or(Path::new("."));
-    File::open(dir)?.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use swarm_raft::FsDisk;
+
     use super::*;
+    use crate::crash_disk::{CrashDisk, calm, crash_points};
 
     fn membership() -> Membership {
         Membership {
@@ -175,10 +173,14 @@ mod tests {
         }
     }
 
+    fn open(disk: &CrashDisk, dir: &Path) -> StateDir {
+        StateDir::open(Arc::new(disk.clone()), dir).unwrap()
+    }
+
     #[test]
     fn a_membership_is_remembered_until_it_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path().join("node")).unwrap();
+        let state = StateDir::open(Arc::new(FsDisk), dir.path().join("node")).unwrap();
         assert_eq!(state.membership().unwrap(), None);
         state.remember(&membership()).unwrap();
         assert_eq!(state.membership().unwrap(), Some(membership()));
@@ -187,10 +189,44 @@ mod tests {
     }
 
     #[test]
+    fn a_crash_anywhere_leaves_the_old_membership_or_the_new_one_with_all_that_it_needs() {
+        let old = membership();
+        let new = Membership { managers: vec!["10.0.0.2:2377".into()], start: 7, ..old.clone() };
+        let points = crash_points(|disk| {
+            let dir = tempfile::tempdir().unwrap();
+            open(&calm(), dir.path()).remember(&old).unwrap();
+            let written = StateDir::open(Arc::new(disk.clone()), dir.path())
+                .and_then(|state| state.remember(&new));
+            let found = open(&calm(), dir.path());
+            let there = found.membership().unwrap().unwrap();
+            assert!(there == new || there == old && written.is_err(), "{there:?}, {written:?}");
+            found.remember(&old).unwrap();
+            assert_eq!(found.membership().unwrap(), Some(old.clone()), "the next start goes on");
+        });
+        assert!(points > 4, "{points}");
+        let points = crash_points(|disk| {
+            let dir = tempfile::tempdir().unwrap();
+            open(&calm(), dir.path()).remember(&old).unwrap();
+            fs::create_dir(dir.path().join("raft")).unwrap();
+            let forgotten =
+                StateDir::open(Arc::new(disk.clone()), dir.path()).and_then(|state| state.forget());
+            let found = open(&calm(), dir.path());
+            match found.membership().unwrap() {
+                Some(there) => {
+                    assert!(forgotten.is_err() && there == old, "{there:?}, {forgotten:?}");
+                    assert!(found.path("raft").exists(), "a member without its store");
+                }
+                None => found.forget().unwrap(),
+            }
+        });
+        assert!(points > 2, "{points}");
+    }
+
+    #[test]
     fn two_processes_cannot_share_a_directory_and_damage_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let state = StateDir::open(dir.path()).unwrap();
-        let error = StateDir::open(dir.path()).unwrap_err();
+        let state = open(&calm(), dir.path());
+        let error = StateDir::open(Arc::new(FsDisk), dir.path()).err().unwrap();
         assert!(error.to_string().contains("in use by another node"), "{error}");
         fs::write(state.path("swarm.json"), "{").unwrap();
         let error = state.membership().unwrap_err();

@@ -47,6 +47,7 @@ impl StoreFactory for RaftStores {
 
 fn raft_config(place: &StorePlace) -> RaftConfig {
     let mut config = RaftConfig::new(&place.dir, place.raft_id);
+    config.disk = place.disk.clone();
     config.seal.clone_from(&place.seal);
     config
 }
