@@ -5,7 +5,7 @@ use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use swarm_raft::{Disk, DiskFile, FsDisk};
 
@@ -28,17 +28,30 @@ pub(crate) struct CrashDisk {
     changes: Arc<AtomicU64>,
     at: u64,
     crash: Crash,
+    syncs_fail: Arc<AtomicBool>,
 }
 
 impl CrashDisk {
     /// Dies at the change with this number, counted from one; never at 0.
     pub(crate) fn new(at: u64, crash: Crash) -> Self {
-        Self { changes: Arc::default(), at, crash }
+        Self { changes: Arc::default(), at, crash, syncs_fail: Arc::default() }
     }
 
     /// How many changes were tried.
     pub(crate) fn changes(&self) -> u64 {
         self.changes.load(Ordering::SeqCst)
+    }
+
+    /// Lets every sync fail from now on, or none.
+    pub(crate) fn fail_syncs(&self, fail: bool) {
+        self.syncs_fail.store(fail, Ordering::SeqCst);
+    }
+
+    fn sync(&self, sync: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if self.syncs_fail.load(Ordering::SeqCst) {
+            return Err(io::Error::other("input/output error"));
+        }
+        self.change(sync)
     }
 
     fn change<T>(&self, change: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
@@ -90,7 +103,7 @@ impl Disk for CrashDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.change(|| FsDisk.sync_dir(dir))
+        self.sync(|| FsDisk.sync_dir(dir))
     }
 }
 
@@ -117,7 +130,7 @@ impl DiskFile for CrashFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.disk.change(|| self.file.sync())
+        self.disk.sync(|| self.file.sync())
     }
 }
 

@@ -432,6 +432,7 @@ impl Node {
     ) -> Result<Member, ApiError> {
         if let Some(managing) = &managing {
             self.keep_seat(&membership, &credentials, managing);
+            self.watch_store(managing);
         }
         match self.start_worker(&membership, &credentials).await {
             Ok(worker) => {

@@ -16,6 +16,8 @@ mod seat;
 mod start;
 mod state;
 mod status;
+#[cfg(test)]
+mod stopped_tests;
 mod store;
 
 use std::io;
@@ -42,7 +44,7 @@ use crate::http::{
 use crate::identity::{IdentityError, IdentityFiles, UnlockKey};
 use crate::manager::control::Control;
 use lock::Lock;
-use member::Member;
+use member::{Managing, Member};
 
 /// How long a client waits for `init` and `join`.
 const CLIENT_WAITS: Duration = Duration::from_secs(20);
@@ -171,11 +173,9 @@ impl Node {
 
     fn is_broken(&self, reason: &dyn std::fmt::Display) {
         error!(%reason, "this node cannot take its place in the swarm");
-        self.view().status = LocalStatus {
-            state: LocalState::Error,
-            error: reason.to_string(),
-            ..Default::default()
-        };
+        let (state, error) = (LocalState::Error, reason.to_string());
+        *self.view() =
+            View { status: LocalStatus { state, error, ..Default::default() }, control: None };
     }
 
     fn is_locked(&self) {
@@ -219,6 +219,32 @@ impl Node {
                 view.status.error = reason;
             }
         });
+    }
+
+    /// Watches a manager's store: where it stops by itself, the whole node stops, as SwarmKit's does.
+    /// It is not started again by itself: what was not written may still be read, until the machine
+    /// restarts, and a manager must not vote and confirm by that.
+    fn watch_store(&self, managing: &Managing) {
+        let Some(member) = managing.member.clone() else { return };
+        let (over, node) = (managing.over.clone(), self.me.clone());
+        tokio::spawn(async move {
+            let why = over.run_until_cancelled(member.raft.why_stopped()).await;
+            if let (Some(why), Some(node)) = (why, node.upgrade()) {
+                node.breaks_off(&over, status::store_stopped(&why)).await;
+            }
+        });
+    }
+
+    /// Stops a manager's node that must not go on, and shows why; unless the manager is over already.
+    async fn breaks_off(&self, over: &CancellationToken, reason: String) {
+        let mut member = self.member.lock().await;
+        if over.is_cancelled() {
+            return;
+        }
+        if let Some(member) = member.take() {
+            member.stop().await;
+        }
+        self.is_broken(&reason);
     }
 }
 

@@ -179,6 +179,7 @@ impl Node {
         info!(node = %membership.node, "this node is a manager from now on");
         self.is_member(&membership, Some(managing.manager.control().clone()));
         self.keep_seat(&membership, &credentials, &managing);
+        self.watch_store(&managing);
         (member.membership, member.managing) = (membership, Some(managing));
         Ok(())
     }
@@ -254,7 +255,7 @@ impl Node {
                     warn!(%spent, "this manager was taken out of the group: it joins as a new one");
                     node.take_another_seat().await;
                 }
-                (Some(Err(copy)), Some(node)) => node.is_a_copy(&copy).await,
+                (Some(Err(copy)), Some(node)) => node.breaks_off(&over, copy.to_string()).await,
                 _ => {}
             }
         });

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::id::IdSource;
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{Membership, Node, status};
 use crate::error::{ApiError, Code};
@@ -87,15 +87,6 @@ impl Node {
         match self.keep(&now) {
             Ok(()) => member.membership = now,
             Err(error) => warn!(%error, "the present start is said again with the next one"),
-        }
-    }
-
-    /// Stops a manager that was found out after its start.
-    pub(super) async fn is_a_copy(&self, refused: &ApiError) {
-        if let Some(member) = self.member.lock().await.take() {
-            error!(%refused, "this manager stops");
-            member.stop().await;
-            self.is_broken(refused);
         }
     }
 

@@ -54,6 +54,16 @@ pub(super) fn certificates_expired() -> ApiError {
     ApiError::plain(Code::Unavailable, CERTIFICATES_EXPIRED)
 }
 
+/// A manager whose store has stopped by itself: what it shows in its status.
+#[must_use]
+pub(super) fn store_stopped(why: &str) -> String {
+    format!(
+        "this manager's store has stopped: {why}. What is on its disk is not known any more: see to \
+         the disk and restart the machine; or demote this node on another manager, remove it, empty \
+         its state directory, and let it join again"
+    )
+}
+
 /// `unlock` of a node that is not locked.
 #[must_use]
 pub(super) fn not_locked() -> ApiError {

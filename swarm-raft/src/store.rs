@@ -237,6 +237,18 @@ impl RaftStore {
         self.log.entries()
     }
 
+    /// Returns once the store has stopped, by itself or because it was [shut down](Self::shutdown): why.
+    /// One that stopped by itself takes no writes any more, whatever else it may still answer. It can be
+    /// opened again; but after a failed write or sync the file cache may show what no disk holds.
+    ///
+    /// # Cancellation
+    /// Safe.
+    pub async fn why_stopped(&self) -> String {
+        let mut health = self.log.health();
+        let failed = health.wait_for(|health| health.failed.is_some()).await;
+        failed.ok().and_then(|health| health.failed.clone()).unwrap_or_default()
+    }
+
     /// Stops the store in order; the directory can be opened again afterwards. Writes that are
     /// under way fail with [`CommitError::Stopped`], their outcome unknown.
     pub async fn shutdown(&self) {

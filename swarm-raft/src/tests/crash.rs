@@ -93,7 +93,10 @@ async fn a_failed_sync_stops_the_store_and_is_never_tried_again() {
         let stopped = matches!(result, Err(swarm_core::store::CommitError::Stopped(_)));
         assert!(stopped, "{name}: {result:?}");
     }
+    let why = store.why_stopped().await;
+    assert!(why.contains("the log cannot be written: cannot sync: input/output error"), "{why}");
     store.shutdown().await;
+    assert_eq!(store.why_stopped().await, why, "the first reason stays");
     assert_eq!(disk.failed_syncs(), 1, "after a failed sync nobody knows what is on the disk");
     recover(&disk.after_crash(Crash::Before, 1), &["before".to_owned()], "failed sync").await;
 }
