@@ -1,10 +1,10 @@
 //! Certificates, their files and their renewal.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use swarm_core::id::IdSource;
-use swarm_core::time::{Clock as _, SystemClock, Timestamp};
+use swarm_core::time::{Clock, SystemClock, Timestamp};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -141,6 +141,7 @@ fn nothing_prints_a_key() {
 /// An authority that says when it is asked, and answers when a test says for whom.
 struct Asked {
     authority: Authority,
+    clock: Arc<dyn Clock>,
     asked: mpsc::UnboundedSender<()>,
     answers: tokio::sync::Mutex<mpsc::UnboundedReceiver<Option<Identity>>>,
 }
@@ -151,7 +152,7 @@ impl renew::Renewal for Asked {
         self.asked.send(()).unwrap();
         let answer = self.answers.lock().await.recv().await.expect("the test goes on");
         let identity = answer.ok_or(IdentityError::NoSigningKey)?;
-        Ok(self.authority.issue(&csr, &identity, 90 * DAY, SystemClock.now()).unwrap())
+        Ok(self.authority.issue(&csr, &identity, 90 * DAY, self.clock.now()).unwrap())
     }
 }
 
@@ -172,10 +173,14 @@ struct Renewing {
 
 impl Renewing {
     fn begin(identity: Identity) -> Self {
+        Self::begin_by(Arc::new(SystemClock), identity)
+    }
+
+    fn begin_by(clock: Arc<dyn Clock>, identity: Identity) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let authority = Authority::create(SystemClock.now()).unwrap();
+        let authority = Authority::create(clock.now()).unwrap();
         let KeyRequest { key, csr } = KeyRequest::generate().unwrap();
-        let pem = authority.issue(&csr, &identity, 90 * DAY, SystemClock.now()).unwrap();
+        let pem = authority.issue(&csr, &identity, 90 * DAY, clock.now()).unwrap();
         let old = NodeIdentity::new(authority.root().clone(), pem, key).unwrap();
         let files = IdentityFiles::new(dir.path());
         files.save(&old).unwrap();
@@ -187,8 +192,13 @@ impl Renewing {
         let renewer = renew::Renewer {
             credentials: credentials.clone(),
             files: files.clone(),
-            renewal: Arc::new(Asked { authority, asked: ask, answers: answers.into() }),
-            clock: Arc::new(SystemClock),
+            renewal: Arc::new(Asked {
+                authority,
+                clock: clock.clone(),
+                asked: ask,
+                answers: answers.into(),
+            }),
+            clock,
             now: now.clone(),
             role: role.subscribe(),
             trust: watch::Sender::default().subscribe(),
@@ -259,5 +269,62 @@ async fn a_role_that_changes_back_while_a_certificate_is_under_way_is_not_missed
     node.answer.send(Some(manager)).unwrap();
     node.renewed.wait_for(|now| now.role == NodeRole::Manager).await.unwrap();
     assert_eq!(node.credentials.identity(), manager);
+    node.end().await;
+}
+
+/// A clock that a test sets.
+struct Set(Mutex<Timestamp>);
+
+impl Clock for Set {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+}
+
+impl Renewing {
+    /// Lets the renewer look at the clock, as it does once a minute; whether it asks then.
+    async fn looks(&mut self) -> bool {
+        let role = self.credentials.identity().role;
+        self.role.send_replace(Some(role));
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        self.asked.try_recv().is_ok()
+    }
+}
+
+#[tokio::test]
+async fn each_certificate_is_renewed_when_its_time_has_come_and_again_after_a_failure() {
+    let clock = Arc::new(Set(Mutex::new(SystemClock.now())));
+    let set = |now: Timestamp| *clock.0.lock().unwrap() = now;
+    let identity = somebody(NodeRole::Worker);
+    let mut node = Renewing::begin_by(clock.clone(), identity);
+    let mut points = std::collections::BTreeSet::new();
+    for _ in 0..4 {
+        let node_now = node.credentials.node();
+        let held = node_now.certificate();
+        let permille = held.not_after.since(held.not_before) / 1000;
+        let mut point = 0;
+        while {
+            point += 1;
+            set(held.not_before + permille * point);
+            !node.looks().await
+        } {
+            assert!(point < 1000, "it never asks");
+        }
+        assert!((500..=801).contains(&point), "at {point} thousandths of its life");
+        points.insert(point);
+
+        node.answer.send(None).unwrap();
+        assert!(!node.looks().await, "not again at once");
+        set(clock.now() + Duration::from_secs(4));
+        assert!(!node.looks().await, "nor within five seconds");
+        set(clock.now() + Duration::from_secs(1));
+        assert!(node.looks().await, "but then");
+        node.answer.send(Some(identity)).unwrap();
+        node.renewed.changed().await.unwrap();
+        assert!(node.credentials.node().certificate().not_after > held.not_after);
+    }
+    assert!(points.len() > 1, "each at a point of its own");
     node.end().await;
 }
