@@ -5,6 +5,7 @@ mod joining;
 mod link;
 mod matrix;
 mod members;
+mod snapshot;
 mod stream;
 
 use std::net::SocketAddr;

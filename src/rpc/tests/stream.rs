@@ -47,7 +47,10 @@ impl GroupService for EchoGroup {
 }
 
 /// Serves a group's calls behind a port of its own.
-async fn serve_group(world: &World, group: Arc<dyn GroupService>) -> (String, CancellationToken) {
+pub(super) async fn serve_group(
+    world: &World,
+    group: Arc<dyn GroupService>,
+) -> (String, CancellationToken) {
     let stored =
         StoreAuthority::new(world.store.clone(), Arc::new(SystemClock), IdSource::random());
     let stored = Arc::new(stored);
