@@ -173,3 +173,51 @@ crate::object! {
         spec: ConfigSpec = "Spec",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Batch, Change, Object};
+
+    const BYTES: &[u8] = b"Nachtigall, ick hoer dir trapsen";
+
+    /// The forms in which bytes might be shown.
+    fn shows(text: &str) -> bool {
+        let numbers = |separator| {
+            BYTES[..8].iter().map(ToString::to_string).collect::<Vec<_>>().join(separator)
+        };
+        let plain = String::from_utf8_lossy(&BYTES[..8]).into_owned();
+        let base64 = STANDARD.encode(&BYTES[..6]);
+        let hex: String = BYTES[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let forms = [plain, base64, hex, numbers(", "), numbers(",\n")];
+        let text: String = text.split_inclusive('\n').map(str::trim_start).collect();
+        forms.iter().any(|form| text.contains(form.as_str()))
+    }
+
+    #[test]
+    fn debug_of_a_secret_and_of_whatever_holds_it_shows_no_byte() {
+        let data = Some(SecretBytes::from(BYTES.to_vec()));
+        let id = "abcdefghij0123456789abcde".parse().unwrap();
+        let mut secret = Secret { id, ..Secret::default() };
+        (secret.spec.name, secret.spec.data) = ("bird".to_owned(), data);
+        let batch = Batch::new(Timestamp::from_secs(1), vec![Change::create(secret.clone())]);
+        let object = Object::from(secret.clone());
+        let shown = format!("{secret:?} {secret:#?} {batch:?} {batch:#?} {object:#?}");
+        assert!(shown.contains("bird") && shown.contains("SecretBytes(32 bytes)"), "{shown}");
+        assert!(!shows(&shown), "{shown}");
+        assert!(shows(&format!("{BYTES:?}")) && shows(&format!("{BYTES:#?}")), "it is told here");
+    }
+
+    #[test]
+    fn a_panic_with_a_secret_in_its_hands_says_no_byte_of_it() {
+        let secret = SecretBytes::from(BYTES.to_vec());
+        let panicked = std::panic::catch_unwind(|| {
+            let failed = String::from_utf8(vec![0xff]).map(drop).map_err(|_| secret.clone());
+            failed.expect("a secret in place of an error");
+        });
+        let text = panicked.unwrap_err().downcast::<String>().unwrap();
+        assert!(text.contains("SecretBytes(32 bytes)") && !shows(&text), "{text}");
+        let refused = serde_json::from_str::<SecretBytes>("\"Nachtigall!\"").unwrap_err();
+        assert!(!refused.to_string().contains("Nach"), "{refused}");
+    }
+}
