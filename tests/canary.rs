@@ -8,7 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use machine::{Host, Swarm, gone, sleeper, until};
+use machine::{Host, Swarm, exchange, gone, sleeper, until};
 use serde_json::{Value, json};
 use swarm::core::store::Store;
 use swarm::identity::UnlockKey;
@@ -18,6 +18,8 @@ use swarm::raft::{NoPeers, RaftConfig, RaftStore, SealKey};
 const CANARY: &str = "kanarienvogel/7f3Qz/singt-niemals-im-Walde";
 /// The same in base64.
 const IN_BASE64: &str = "a2FuYXJpZW52b2dlbC83ZjNRei9zaW5ndC1uaWVtYWxzLWltLVdhbGRl";
+
+const BACK_UP: &[u8] = b"POST /x-swarm/backup HTTP/1.0\r\nHost: swarm\r\nContent-Length: 0\r\n\r\n";
 
 /// The forms in which bytes might leak, among them a list of numbers as `Debug` shows them.
 fn forms(secret: &str, base64: &str) -> Vec<String> {
@@ -68,16 +70,24 @@ fn secrets_are_in_no_log_and_on_no_disk_but_in_the_tasks_memory() {
         return;
     }
     let mut swarm = Swarm::start_with(&["worker1"], &[("RUST_LOG", "trace")]);
+    // What is replicated lies on the disk of every manager, and went over the network.
+    let mut second = Host::new(swarm.dir.path(), "manager", "second");
+    second.env.push(("RUST_LOG", "trace".to_owned()));
+    let token = swarm.manager.get("/swarm")["JoinTokens"]["Manager"].as_str().unwrap().to_owned();
+    second.start(&["--join", &format!("{}:2377", swarm.manager.address), "--token", &token]);
     let canary = forms(CANARY, IN_BASE64);
     let id = swarm.manager.create("secrets", &json!({ "Name": "bird", "Data": IN_BASE64 }));
-    let mut service = sleeper("holder", 2);
+    let mut service = sleeper("holder", 3);
     service["TaskTemplate"]["ContainerSpec"]["Secrets"] = json!([{
         "SecretID": id, "SecretName": "bird",
         "File": { "Name": "bird", "UID": "0", "GID": "0", "Mode": 0o400 },
     }]);
     swarm.manager.create("services", &service);
-    let tasks = swarm.manager.running("holder", 2);
-    for host in [&swarm.manager, &swarm.workers[0]] {
+    let tasks = swarm.manager.running("holder", 3);
+    let backup = swarm.dir.path().join("backup");
+    fs::write(&backup, exchange(&second.socket, BACK_UP).unwrap()).unwrap();
+    assert!(fs::metadata(&backup).unwrap().len() > 1_000, "a backup holds the whole state");
+    for host in [&swarm.manager, &swarm.workers[0], &second] {
         let found = singing(&delivered(host), &canary);
         assert_eq!(found.len(), 1, "{} has its task's secret in memory: {found:?}", host.name);
     }
@@ -86,12 +96,14 @@ fn secrets_are_in_no_log_and_on_no_disk_but_in_the_tasks_memory() {
     // A restart writes snapshots, journals and logs once more.
     swarm.workers[0].kill();
     swarm.manager.kill();
+    second.kill();
+    second.launch(&[]);
     swarm.manager.start(&[]);
     swarm.workers[0].start(&[]);
-    assert_eq!(swarm.manager.running("holder", 2), tasks);
+    assert_eq!(swarm.manager.running("holder", 3), tasks);
     assert_eq!(swarm.manager.call("DELETE", "/services/holder", "").status, 200);
     tasks.iter().for_each(|task| gone(task.pid));
-    for host in [&swarm.manager, &swarm.workers[0]] {
+    for host in [&swarm.manager, &swarm.workers[0], &second] {
         until("the delivered secret is erased", || {
             let found = singing(&delivered(host), &canary);
             if found.is_empty() { Ok(()) } else { Err(found.join(", ")) }
@@ -107,8 +119,10 @@ fn secrets_are_in_no_log_and_on_no_disk_but_in_the_tasks_memory() {
         let secret = token.rsplit_once('-').unwrap().1.to_owned();
         assert_eq!(singing(swarm.dir.path(), &[secret]), [""; 0], "a join token's secret");
     }
-    let log = fs::metadata(&swarm.manager.log).unwrap().len();
-    assert!(log > 50_000, "{log} bytes are no log at trace level");
+    for host in [&swarm.manager, &second] {
+        let log = fs::metadata(&host.log).unwrap().len();
+        assert!(log > 50_000, "{log} bytes are no log at trace level");
+    }
 }
 
 /// The forms of a part of an unlock key or of a key in PEM: of one that is like no other's.
