@@ -108,6 +108,12 @@ impl Managers {
     }
 }
 
+/// What a manager is among the members of raft, as its state directory says.
+fn raft_id(host: &Host) -> u64 {
+    let text = std::fs::read_to_string(host.state.join("swarm.json")).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()["raft_id"].as_u64().unwrap()
+}
+
 fn alive(tasks: &[Task]) -> bool {
     tasks.iter().all(|task| is_alive(task.pid))
 }
@@ -205,6 +211,7 @@ fn nodes_are_promoted_and_demoted_the_leader_too() {
     let kept = swarm.all[1].running("kept", 3);
 
     // A leader that is demoted hands over first.
+    let was = raft_id(&swarm.all[0]);
     assert_eq!(swarm.set_role(0, 0, "worker").status, 200);
     until("m1 is a worker", || {
         let swarm = &swarm.all[0].try_get("/info")?["Swarm"];
@@ -227,11 +234,72 @@ fn nodes_are_promoted_and_demoted_the_leader_too() {
     swarm.all[0].kill();
     swarm.all[0].start(&[]);
     assert_eq!(swarm.all[0].running("kept", 3), kept);
-    let raft_ids = |host: &Host| {
-        let text = std::fs::read_to_string(host.state.join("swarm.json")).unwrap();
-        serde_json::from_str::<Value>(&text).unwrap()["raft_id"].as_u64().unwrap()
-    };
-    assert_ne!(raft_ids(&swarm.all[0]), 0);
+    let is = raft_id(&swarm.all[0]);
+    assert!(was != 0 && is != 0 && was != is, "raft ids are not used again: {was}, {is}");
+    swarm.no_panic();
+}
+
+#[test]
+fn managers_that_leave_by_force_the_leader_too_are_gone_and_the_others_go_on() {
+    let swarm = Managers::start(&["m1", "m2", "m3"]);
+    swarm.shown(0, &[("m1", "leader"), ("m2", "reachable"), ("m3", "reachable")]);
+    let mut service = sleeper("kept", 1);
+    service["TaskTemplate"]["Placement"] = json!({ "Constraints": ["node.hostname==m2"] });
+    swarm.all[0].create("services", &service);
+    let kept = swarm.all[1].running("kept", 1);
+    // First the leader, then, when it has joined again, a follower: m2 is there all the time.
+    for (who, names) in [(0, ["m1", "m2", "m3"]), (2, ["m1", "m2", "m3"])] {
+        let (id, former) = (swarm.all[who].node_id().unwrap(), raft_id(&swarm.all[who]));
+        let warned = swarm.all[who].call("POST", "/swarm/leave", "");
+        assert_eq!(warned.status, 503, "{warned:?}");
+        let left = swarm.all[who].call("POST", "/swarm/leave?force=1", "");
+        assert_eq!(left.status, 200, "{left:?}");
+        let info = swarm.all[who].get("/info")["Swarm"].clone();
+        assert_eq!(info["LocalNodeState"], "inactive", "{info}");
+        assert!(swarm.all[who].node_id().is_none(), "nothing of it is left");
+
+        // The others lead on, and know it as a manager that is not there: as Swarm does.
+        let shown = until("it is missed", || {
+            let node = swarm.all[1].try_get(&format!("/nodes/{id}"))?;
+            let gone = node["ManagerStatus"]["Reachability"] == "unreachable";
+            if gone { Ok(node) } else { Err(node.to_string()) }
+        });
+        assert_eq!(shown["Spec"]["Role"], "manager", "{shown}");
+        let name = format!("while {} is away", swarm.all[who].name);
+        swarm.all[1].create("services", &sleeper(&name.replace(' ', "-"), 0));
+
+        // An operator takes it out.
+        let path = format!("/nodes/{id}");
+        until("it is demoted", || {
+            let node = swarm.all[1].try_get(&path)?;
+            let mut spec = node["Spec"].clone();
+            spec["Role"] = json!("worker");
+            let version = node["Version"]["Index"].as_u64().ok_or("no version")?;
+            let answer =
+                swarm.all[1].call("POST", &format!("{path}/update?version={version}"), spec);
+            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+        });
+        until("it is removed", || {
+            let answer = swarm.all[1].call("DELETE", &format!("{path}?force=1"), "");
+            if answer.status == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+        });
+        let leader = swarm.leader(1);
+        let role = |at: usize| if at == leader { "leader" } else { "reachable" };
+        let left: Vec<_> = (0..3).filter(|at| *at != who).map(|at| (names[at], role(at))).collect();
+        swarm.shown(1, &left);
+
+        // It may come again, as another node.
+        let token = swarm.all[1].get("/swarm")["JoinTokens"]["Manager"].clone();
+        let remote = format!("{}:2377", swarm.all[1].address);
+        let join = json!({ "RemoteAddrs": [remote], "JoinToken": token });
+        let joined = swarm.all[who].call("POST", "/swarm/join", join);
+        assert_eq!(joined.status, 200, "{joined:?}");
+        assert!(swarm.all[who].node_id().unwrap() != id && raft_id(&swarm.all[who]) != former);
+        until("it manages", || swarm.all[who].try_get("/services/kept").map(drop));
+        let all: Vec<_> = (0..3).map(|at| (names[at], role(at))).collect();
+        swarm.shown(1, &all);
+    }
+    assert_eq!(swarm.all[1].running("kept", 1), kept, "no task was touched");
     swarm.no_panic();
 }
 
