@@ -7,6 +7,7 @@ mod autolock;
 mod backup;
 mod config;
 mod interfaces;
+mod join;
 mod lock;
 mod member;
 mod root;
