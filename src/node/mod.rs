@@ -155,13 +155,17 @@ impl Node {
             || self.dir.membership().map_or(true, |place| place.is_some_and(|place| place.manager))
     }
 
-    /// Stops the node; its tasks keep running and are taken up again by the next start.
+    /// Stops the node; its tasks keep running and are taken up again by the next start, which may
+    /// follow at once.
     pub async fn stop(&self) {
         self.joining().cancel();
-        if let Some(member) = self.member.lock().await.take() {
+        let mut member = self.member.lock().await;
+        if let Some(member) = member.take() {
             member.stop().await;
         }
         *self.view() = View::default();
+        // Not with the last of those who know the node: work in the background may for a moment.
+        self.dir.release();
     }
 
     fn view(&self) -> MutexGuard<'_, View> {
@@ -281,6 +285,7 @@ impl LocalNode for Node {
     }
 
     async fn init(&self, request: InitRequest) -> Result<NodeId, ApiError> {
+        self.dir.hold().map_err(|error| status::local("the state directory", error))?;
         if request.force_new_cluster && (self.has_place() || self.manages()) {
             return self.force_new_cluster(&request).await;
         }
@@ -295,6 +300,7 @@ impl LocalNode for Node {
     }
 
     async fn join(&self, request: JoinRequest) -> Result<(), ApiError> {
+        self.dir.hold().map_err(|error| status::local("the state directory", error))?;
         if self.member.lock().await.is_some() || self.has_place() {
             return Err(status::already_member());
         }

@@ -13,7 +13,7 @@ use std::any::Any;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use swarm_core::model::{ClusterId, NodeId};
@@ -54,12 +54,12 @@ pub struct Membership {
     pub heard_start: u64,
 }
 
-/// A node's directory. One process at a time may hold it.
+/// A node's directory. One node at a time may hold it.
 pub struct StateDir {
     disk: Arc<dyn Disk>,
     root: PathBuf,
-    /// Held for the process's life: a second process on the same directory fails at once.
-    _lock: Box<dyn Any + Send + Sync>,
+    /// There while the directory is held: a second node on it fails at once.
+    lock: Mutex<Option<Box<dyn Any + Send + Sync>>>,
 }
 
 impl StateDir {
@@ -70,15 +70,35 @@ impl StateDir {
     pub fn open(disk: Arc<dyn Disk>, root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         disk.create_dir(&root)?;
-        let lock = disk.lock(&root.join("lock")).map_err(|error| match error.kind() {
+        let dir = Self { disk, root, lock: Mutex::default() };
+        dir.hold()?;
+        Ok(dir)
+    }
+
+    /// Holds the directory, again where it was released.
+    ///
+    /// # Errors
+    /// When another node holds it.
+    pub fn hold(&self) -> io::Result<()> {
+        let mut held = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.is_some() {
+            return Ok(());
+        }
+        let lock = self.disk.lock(&self.path("lock")).map_err(|error| match error.kind() {
             io::ErrorKind::WouldBlock => {
-                let dir = root.display();
+                let dir = self.root.display();
                 let text = format!("the state directory {dir} is in use by another node");
                 io::Error::new(io::ErrorKind::ResourceBusy, text)
             }
             _ => error,
         })?;
-        Ok(Self { disk, root, _lock: lock })
+        *held = Some(lock);
+        Ok(())
+    }
+
+    /// Lets another node have the directory.
+    pub fn release(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// A path below the directory.
@@ -228,6 +248,12 @@ mod tests {
         let state = open(&calm(), dir.path());
         let error = StateDir::open(Arc::new(FsDisk), dir.path()).err().unwrap();
         assert!(error.to_string().contains("in use by another node"), "{error}");
+        state.release();
+        let second = open(&calm(), dir.path());
+        assert!(state.hold().is_err(), "another one has it now");
+        second.release();
+        state.hold().unwrap();
+        state.hold().unwrap();
         fs::write(state.path("swarm.json"), "{").unwrap();
         let error = state.membership().unwrap_err();
         assert!(error.to_string().contains("is damaged"), "{error}");
