@@ -23,7 +23,7 @@ use super::strategy::Strategy;
 ///
 /// Of a view it keeps the [`Loads`], so that the next view, which came from it, costs only what
 /// changed. They are derived from that view alone: answers do not depend on what was asked before.
-/// Every few answers a node and a service are added up anew and compared ([`Checks`]).
+/// Every few answers a node and a service are added up anew and compared.
 #[derive(Default)]
 pub struct FilterScheduler<S> {
     strategy: S,
