@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
+use openraft::metrics::WaitError;
 use openraft::raft::AppendEntriesResponse;
 use openraft::{Instant as _, ServerState};
 use openraft_rt::WatchReceiver as _;
@@ -47,6 +48,9 @@ const QUEUE: usize = 4096;
 /// How long a writer waits for its outcome. Longer than any election and any slow sync that a
 /// store should live with; without a majority of managers, entries wait for ever.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a snapshot is waited for until it is asked for again.
+const RETAKE: Duration = Duration::from_secs(1);
 
 /// How long at most a snapshot waits for one that is on its way to a peer. The log grows meanwhile.
 const HOLD: Duration = Duration::from_secs(300);
@@ -224,11 +228,17 @@ impl RaftStore {
     /// [`CommitError::Stopped`].
     pub async fn take_snapshot(&self) -> Result<(), CommitError> {
         let applied = self.raft.metrics().borrow_watched().last_applied;
-        let taken = self.raft.trigger().snapshot().await;
-        taken.map_err(|fatal| CommitError::Stopped(fatal.to_string()))?;
         let taken = |metrics: &openraft::RaftMetrics<Types>| metrics.snapshot >= applied;
-        let waited = self.raft.wait(None).metrics(taken, "snapshot").await;
-        waited.map(drop).map_err(|error| CommitError::Stopped(error.to_string()))
+        loop {
+            let triggered = self.raft.trigger().snapshot().await;
+            triggered.map_err(|fatal| CommitError::Stopped(fatal.to_string()))?;
+            match self.raft.wait(Some(RETAKE)).metrics(taken, "snapshot").await {
+                Ok(_) => return Ok(()),
+                // It is not taken while another one, of less, is under way.
+                Err(WaitError::Timeout(..)) => {}
+                Err(error) => return Err(CommitError::Stopped(error.to_string())),
+            }
+        }
     }
 
     /// Every entry of the log that is not covered by a snapshot long ago.
