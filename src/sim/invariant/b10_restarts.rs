@@ -84,6 +84,11 @@ impl Restarts {
             return Ok(());
         };
         let ended = ended_on_its_own(former);
+        // A move is no restart: what it relieves ran when it was planned, and may have failed since, or
+        // its node may have been lost.
+        if task.relieves.is_some() {
+            return Ok(());
+        }
         // Beside another that goes on, what is lost is left to the roll-out that made it.
         // Whoever planned this may not have known of what has just been lost besides.
         let known = |old: &Task| {
