@@ -27,8 +27,10 @@
 
 mod audit;
 mod batch;
+mod group;
 mod index;
 mod layered;
+mod lists;
 mod memo;
 mod memory;
 mod tables;

@@ -4,11 +4,10 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use imbl::ordmap::DiffItem;
 use imbl::{OrdMap, OrdSet};
 
 use super::index::Kind;
-use super::layered::Layer;
+use super::layered::{Layer, Layered};
 use super::memo::Touched;
 use super::tasks::TaskTable;
 use super::{Change, CommitError, Event, Object, ObjectRef};
@@ -30,30 +29,16 @@ impl<T> PartialEq for Row<T> {
     }
 }
 
-/// Writes an entry of a map, which may be there already: to write it in place then is half the price
-/// of writing the key as well.
-pub(super) fn write<K, V>(map: &mut OrdMap<K, V>, there: bool, key: K, value: V)
-where
-    K: Ord + Clone,
-    V: Clone,
-{
-    if there && let Some(entry) = map.get_mut(&key) {
-        *entry = value;
-    } else {
-        map.insert(key, value);
-    }
-}
-
 /// The rows of one kind of object, ordered by id, with an index of their names.
 #[derive(Clone)]
 pub struct Table<T: Kind> {
-    rows: OrdMap<Id<T>, Row<T>>,
+    rows: Layered<Id<T>, Row<T>>,
     names: OrdMap<Arc<str>, Id<T>>,
 }
 
 impl<T: Kind> Default for Table<T> {
     fn default() -> Self {
-        Self { rows: OrdMap::new(), names: OrdMap::new() }
+        Self { rows: Layered::default(), names: OrdMap::new() }
     }
 }
 
@@ -72,7 +57,7 @@ impl<T: Kind> Table<T> {
 
     /// Every object, in order of id.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
-        self.rows.values().map(|row| &row.0)
+        self.rows.iter().map(|(_, row)| &row.0)
     }
 
     /// What was written between another version of this table and this one: each object before
@@ -81,23 +66,20 @@ impl<T: Kind> Table<T> {
         &'a self,
         other: &'a Self,
     ) -> impl Iterator<Item = (Option<&'a Arc<T>>, Option<&'a Arc<T>>)> {
-        other.rows.diff(&self.rows).map(|item| match item {
-            DiffItem::Add(_, new) => (None, Some(&new.0)),
-            DiffItem::Update { old, new } => (Some(&old.1.0), Some(&new.1.0)),
-            DiffItem::Remove(_, old) => (Some(&old.0), None),
-        })
+        let versions = self.rows.since(&other.rows);
+        versions.map(|(old, new)| (old.map(|old| &old.0), new.map(|new| &new.0)))
     }
 
     /// Every object whose id starts with `prefix`, in order of id. O(log n) to the first.
     pub fn with_prefix<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<T>> + 'a {
         first_with(prefix)
             .into_iter()
-            .flat_map(|first| self.rows.range(first..))
+            .flat_map(|first| self.rows.range(first..=Id::MAX))
             .take_while(move |(id, _)| id.as_str().starts_with(prefix))
             .map(|(_, row)| &row.0)
     }
 
-    /// How many.
+    /// How many. O(1); of a working copy, O(what is staged · log n).
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -106,7 +88,7 @@ impl<T: Kind> Table<T> {
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.rows.first().is_none()
     }
 
     fn check_name(&self, object: &T) -> Result<(), CommitError> {
@@ -118,7 +100,7 @@ impl<T: Kind> Table<T> {
         }
     }
 
-    fn put(&mut self, old: Option<&T>, new: Option<&Arc<T>>) {
+    fn put(&mut self, layer: Layer, old: Option<&T>, new: Option<&Arc<T>>) {
         let (old_name, new_name) = (old.and_then(Kind::name), new.and_then(|new| new.name()));
         if old_name != new_name {
             old_name.map(|name| self.names.remove(name));
@@ -127,10 +109,8 @@ impl<T: Kind> Table<T> {
             }
         }
         match (new, old) {
-            (Some(new), _) => {
-                write(&mut self.rows, old.is_some(), new.id(), Row(new.clone()));
-            }
-            (None, Some(old)) => drop(self.rows.remove(&old.id())),
+            (Some(new), _) => self.rows.write(layer, old.is_some(), new.id(), Row(new.clone())),
+            (None, Some(old)) => self.rows.remove(layer, &old.id()),
             (None, None) => {}
         }
     }
@@ -216,7 +196,7 @@ impl Snapshot {
     /// The cluster object, once the cluster is initialised.
     #[must_use]
     pub fn cluster(&self) -> Option<&Arc<Cluster>> {
-        self.clusters.iter().next()
+        self.clusters.rows.first().map(|(_, row)| &row.0)
     }
 
     /// The tasks of a service, in order of id.
@@ -441,7 +421,7 @@ impl Snapshot {
     fn update(&mut self, mut object: Object, stamp: Stamp) -> Result<Event, CommitError> {
         let id = object.id();
         if let Object::Task(task) = &object {
-            self.tasks.open(task.service_id);
+            self.tasks.open(stamp.layer(), task.service_id);
         }
         let old = self.like(&object).ok_or(CommitError::Missing(id))?;
         check_revision(&old, object.revision())?;
@@ -532,7 +512,7 @@ impl Snapshot {
                                 _ => None,
                             }
                         }
-                        self.$table.put(of(old).map(|old| old.as_ref()), of(new));
+                        self.$table.put(layer, of(old).map(|old| old.as_ref()), of(new));
                     })*
                     Some(Object::Task(_)) | None => {}
                 }
@@ -551,7 +531,7 @@ impl Snapshot {
                 let nodes = [old.and_then(|old| old.node_id), new.and_then(|new| new.node_id)];
                 if nodes[0] != nodes[1] {
                     // Of a node that is there, its tasks do not say whether it is lost.
-                    let there = |node: &NodeId| self.nodes.rows.contains_key(node);
+                    let there = |node: &NodeId| self.nodes.rows.contains(node);
                     let [left, came] = [
                         nodes[0].filter(|node| self.nodes_lost.contains(node)),
                         nodes[1].filter(|node| !there(node)),

@@ -8,105 +8,54 @@
 //! | map | from | to | written when |
 //! |---|---|---|---|
 //! | `groups` | service | its group | a task of it changes |
-//! | in a group: `rows` | id | the task | it changes |
-//! | in a group: `waiting` | id | | it begins or ceases to wait for a node |
-//! | in a group: `removed` | id | | it is to be removed, or goes |
-//! | `waiting`, `removed` | service | | that of its group begins or ceases to be empty |
+//! | in a group | id | the task; whether it waits for a node, whether it is to be removed | it changes |
+//! | `waiting`, `removed` | service | | its group begins or ceases to have such tasks |
 //! | `owners` | id | its service | it comes or goes |
 //! | `by_node` | node, id | its service | it gets its node, or goes |
 //! | `by_network` | network, id | its service | its networks change |
 //!
-//! All maps are persistent: a clone costs nothing, a change copies the path to one entry. Those that
-//! are not in order of service are [`Layered`], so that staging a decision does not copy what is
-//! scattered. (`owners` is nearly in that order: planners draw the ids of a service's tasks
+//! All maps are persistent: a clone costs nothing, a change copies the path to one entry. What is
+//! staged lies in a layer of its own over each ([`Layered`], [`Lists`]), so that to show a decision to
+//! the next planner copies nothing but a group. (`owners` is nearly in that order: planners draw the ids of a service's tasks
 //! [beside](crate::id::IdSource::beside) its own. No map relies on it.) The invariant, which `audit`
 //! holds against commits: a task is in each map exactly where its own fields say.
 
 use std::any::Any;
 use std::sync::{Arc, LazyLock};
 
-use imbl::ordmap::DiffItem;
-use imbl::{OrdMap, OrdSet};
-
+use super::group::{Group, is_removed, waits};
 use super::layered::{Layer, Layered};
-use super::memo::{Memo, Touched};
-use super::tables::{Row, first_with, range, write};
-use crate::model::{NetworkId, NodeId, ServiceId, Task, TaskId, TaskState};
+use super::lists::Lists;
+use super::memo::Touched;
+use super::tables::{Row, first_with};
+use crate::model::{Network, NetworkId, Node, NodeId, ServiceId, Task, TaskId};
 
 /// The tasks.
 #[derive(Clone, Default)]
 pub struct TaskTable {
-    groups: OrdMap<ServiceId, Row<Group>>,
+    groups: Layered<ServiceId, Row<Group>>,
     open: Option<Open>,
     len: usize,
     /// The services some of whose tasks are below `assigned`: few at any time, and looked for often.
-    waiting: OrdSet<ServiceId>,
-    removed: OrdSet<ServiceId>,
+    waiting: Layered<ServiceId, ()>,
+    removed: Layered<ServiceId, ()>,
     owners: Layered<TaskId, ServiceId>,
-    by_node: Layered<(NodeId, TaskId), ServiceId>,
-    by_network: Layered<(NetworkId, TaskId), ServiceId>,
-}
-
-/// The tasks of one service: at least one.
-#[derive(Clone, Default)]
-struct Group {
-    rows: OrdMap<TaskId, Row<Task>>,
-    /// Those below `assigned`.
-    waiting: OrdSet<TaskId>,
-    removed: OrdSet<TaskId>,
-    memo: Memo,
+    by_node: Lists<Node>,
+    by_network: Lists<Network>,
 }
 
 /// What a service has that has none.
-static NO_TASKS: LazyLock<Group> = LazyLock::new(Group::default);
+static NO_TASKS: LazyLock<Arc<Group>> = LazyLock::new(Arc::default);
 
 /// A group that is being written, and lies outside of its map until that is done: commits and plans
 /// write many tasks of one service in a row.
 #[derive(Clone)]
 pub(super) struct Open {
+    layer: Layer,
     service: ServiceId,
     group: Arc<Group>,
     /// What it was when it was opened: its size, whether tasks wait, whether any are to be removed.
     before: (usize, bool, bool),
-}
-
-impl Group {
-    fn sizes(&self) -> (usize, bool, bool) {
-        (self.rows.len(), !self.waiting.is_empty(), !self.removed.is_empty())
-    }
-
-    fn get(&self, id: TaskId) -> Option<&Arc<Task>> {
-        self.rows.get(&id).map(|row| &row.0)
-    }
-
-    fn values(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.rows.values().map(|row| &row.0)
-    }
-
-    fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
-        self.memo.touch(old.into_iter().chain([&**new]));
-        write(&mut self.rows, old.is_some(), new.id, Row(new.clone()));
-        list(&mut self.waiting, new.id, old.is_some_and(waits), waits(new));
-        list(&mut self.removed, new.id, old.is_some_and(is_removed), is_removed(new));
-    }
-
-    fn remove(&mut self, old: &Task) {
-        self.memo.touch([old]);
-        self.rows.remove(&old.id);
-        list(&mut self.waiting, old.id, waits(old), false);
-        list(&mut self.removed, old.id, is_removed(old), false);
-    }
-}
-
-/// Puts an entry into a set, or takes it out, where it was not so before.
-fn list<T: Ord + Clone>(set: &mut OrdSet<T>, entry: T, before: bool, after: bool) {
-    match (before, after) {
-        (false, true) => drop(set.insert(entry)),
-        // The last one goes with its set: to take it out, what it lies in would be copied.
-        (true, false) if set.len() == 1 => *set = OrdSet::new(),
-        (true, false) => drop(set.remove(&entry)),
-        _ => {}
-    }
 }
 
 impl TaskTable {
@@ -131,14 +80,12 @@ impl TaskTable {
 
     /// Every task, in order of id. [`by_service`](Self::by_service) is several times faster.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.owners
-            .range(TaskId::MIN..=TaskId::MAX)
-            .filter_map(|(id, service)| self.of(*service, *id))
+        self.owners.iter().filter_map(|(id, service)| self.of(*service, *id))
     }
 
     /// Every task, in order of service, and then of id.
     pub fn by_service(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.groups.values().flat_map(|row| row.0.values())
+        self.groups.iter().flat_map(|(_, row)| row.0.values())
     }
 
     /// Every task whose id starts with `prefix`, in order of id. O(log n) to the first.
@@ -167,18 +114,18 @@ impl TaskTable {
         self.len == 0
     }
 
-    /// What was written between another version of this table and this one: each task before
+    /// Says what was written between another version of this table and this one: each task before
     /// and after, in order of service and id. O(changes · log n) where one version came from the
     /// other.
-    pub fn changes_since<'a>(
-        &'a self,
-        other: &'a Self,
-    ) -> impl Iterator<Item = (Option<&'a Arc<Task>>, Option<&'a Arc<Task>>)> {
-        other.groups.diff(&self.groups).flat_map(|item| match item {
-            DiffItem::Add(_, new) => differences(&NO_TASKS, &new.0),
-            DiffItem::Update { old, new } => differences(&old.1.0, &new.1.0),
-            DiffItem::Remove(_, old) => differences(&old.0, &NO_TASKS),
-        })
+    pub fn for_each_since(
+        &self,
+        other: &Self,
+        mut each: impl FnMut(Option<&Arc<Task>>, Option<&Arc<Task>>),
+    ) {
+        for (old, new) in self.groups.since(&other.groups) {
+            let [old, new] = [old, new].map(|row| row.map_or(&**NO_TASKS, |row| &*row.0));
+            new.for_each_since(old, &mut each);
+        }
     }
 
     pub(super) fn of_service(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
@@ -192,50 +139,42 @@ impl TaskTable {
         derive: impl FnOnce(Option<(&T, &[Touched])>) -> T,
     ) -> Arc<T> {
         match self.group(service) {
-            Some(group) => group.memo.get(derive),
+            Some(group) => group.derived(derive),
             None => Arc::new(derive(None)),
         }
     }
 
     pub(super) fn on_node(&self, node: NodeId) -> impl Iterator<Item = &Arc<Task>> {
-        self.by_node.range(range(node)).filter_map(|((_, id), service)| self.of(*service, *id))
+        self.by_node.of(node).filter_map(|(id, service)| self.of(service, id))
     }
 
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        let first_after = |node: NodeId| {
-            // No task has the largest id.
-            let rest = (node, TaskId::MAX)..=(NodeId::MAX, TaskId::MAX);
-            self.by_node.range(rest).next().map(|((node, _), _)| *node)
-        };
-        std::iter::successors(first_after(NodeId::MIN), move |node| first_after(*node))
+        self.by_node.holders()
     }
 
     pub(super) fn in_network(&self, network: NetworkId) -> impl Iterator<Item = &Arc<Task>> {
-        let found = self.by_network.range(range(network));
-        found.filter_map(|((_, id), service)| self.of(*service, *id))
+        self.by_network.of(network).filter_map(|(id, service)| self.of(service, id))
     }
 
     pub(super) fn to_remove(&self) -> impl Iterator<Item = &Arc<Task>> {
-        let groups = self.removed.iter().filter_map(|service| self.group(*service));
-        groups.flat_map(|group| group.removed.iter().filter_map(|id| group.get(*id)))
+        let groups = self.removed.iter().filter_map(|(service, ())| self.group(*service));
+        groups.flat_map(Group::removed)
     }
 
     pub(super) fn to_remove_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        let group = self.group(service).into_iter();
-        group.flat_map(|group| group.removed.iter().filter_map(|id| group.get(*id)))
+        self.group(service).into_iter().flat_map(Group::removed)
     }
 
     pub(super) fn services_waiting(&self) -> impl Iterator<Item = ServiceId> {
-        self.waiting.iter().copied()
+        self.waiting.iter().map(|(service, ())| *service)
     }
 
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Arc<Task>> {
-        self.waiting.iter().flat_map(|service| self.waiting_of(*service))
+        self.services_waiting().flat_map(|service| self.waiting_of(service))
     }
 
     pub(super) fn waiting_of(&self, service: ServiceId) -> impl Iterator<Item = &Arc<Task>> {
-        let group = self.group(service).into_iter();
-        group.flat_map(|group| group.waiting.iter().filter_map(|id| group.get(*id)))
+        self.group(service).into_iter().flat_map(Group::waiting)
     }
 
     /// Whether a task is what is stored, and listed wherever it belongs. `old` is what it was before
@@ -246,22 +185,21 @@ impl TaskTable {
             return true;
         }
         self.owners.get(&task.id) == Some(&task.service_id)
-            && waits(task) == group.waiting.contains(&task.id)
-            && is_removed(task) == group.removed.contains(&task.id)
+            && group.lists(task)
             && (!waits(task) || self.waiting.contains(&task.service_id))
             && (!is_removed(task) || self.removed.contains(&task.service_id))
-            && task.node_id.is_none_or(|node| self.by_node.contains(&(node, task.id)))
+            && task.node_id.is_none_or(|node| self.by_node.contains(node, task.id))
     }
 
     /// Puts a task in the place of another of the same id, in every map.
     pub(super) fn put(&mut self, layer: Layer, old: Option<&Task>, new: Option<&Arc<Task>>) {
         let stays = |old: &Task| new.is_some_and(|new| new.service_id == old.service_id);
         if let Some(old) = old.filter(|old| !stays(old)) {
-            self.edit(old.service_id).remove(old);
+            self.edit(layer, old.service_id).remove(old);
         }
         if let Some(new) = new {
             let old = old.filter(|old| stays(old));
-            self.edit(new.service_id).put(old, new);
+            self.edit(layer, new.service_id).put(old, new);
         }
         // Most writes end here: a task whose place in the other maps stays as it is.
         if let (Some(old), Some(new)) = (old, new)
@@ -277,33 +215,32 @@ impl TaskTable {
 
     /// Opens a group to be changed, unless it is the one that is open. Who is about to write a task
     /// opens first, and then reads it at half the price.
-    pub(super) fn open(&mut self, service: ServiceId) -> &mut Open {
+    pub(super) fn open(&mut self, layer: Layer, service: ServiceId) -> &mut Open {
         if self.open.as_ref().is_none_or(|open| open.service != service) {
             self.close();
-            // Taken out, so that it is not copied if no other view has it.
-            let group = self.groups.get_mut(&service).map(|row| std::mem::take(&mut row.0));
-            let group = group.unwrap_or_default();
+            let row = self.groups.take(layer, &service, || Row(NO_TASKS.clone()));
+            let group = row.map_or_else(|| NO_TASKS.clone(), |row| row.0);
             let before = group.sizes();
-            self.open = Some(Open { service, group, before });
+            self.open = Some(Open { layer, service, group, before });
         }
         self.open.as_mut().expect("it was opened")
     }
 
-    fn edit(&mut self, service: ServiceId) -> &mut Group {
-        Arc::make_mut(&mut self.open(service).group)
+    fn edit(&mut self, layer: Layer, service: ServiceId) -> &mut Group {
+        Arc::make_mut(&mut self.open(layer, service).group)
     }
 
     /// Puts the open group back: it comes with its first task and goes with its last.
     pub(super) fn close(&mut self) {
-        let Some(Open { service, group, before }) = self.open.take() else { return };
+        let Some(Open { layer, service, group, before }) = self.open.take() else { return };
         let after = group.sizes();
         self.len = self.len + after.0 - before.0;
-        list(&mut self.waiting, service, before.1, after.1);
-        list(&mut self.removed, service, before.2, after.2);
+        list(&mut self.waiting, layer, service, (before.1, after.1));
+        list(&mut self.removed, layer, service, (before.2, after.2));
         if after.0 > 0 {
-            write(&mut self.groups, before.0 > 0, service, Row(group));
+            self.groups.write(layer, before.0 > 0, service, Row(group));
         } else {
-            self.groups.remove(&service);
+            self.groups.remove(layer, &service);
         }
     }
 
@@ -317,11 +254,11 @@ impl TaskTable {
         if let Some(node) = old.node_id
             && same.is_none_or(|new| new.node_id != Some(node))
         {
-            self.by_node.remove(layer, &(node, old.id));
+            self.by_node.remove(layer, node, old.id);
         }
         for network in networks(old) {
             if same.is_none_or(|new| networks(new).all(|other| other != network)) {
-                self.by_network.remove(layer, &(network, old.id));
+                self.by_network.remove(layer, network, old.id);
             }
         }
     }
@@ -332,44 +269,38 @@ impl TaskTable {
         let (service, id) = (new.service_id, new.id);
         let same = old.filter(|old| old.service_id == service);
         if same.is_none() {
-            self.owners.insert(layer, id, service);
+            self.owners.write(layer, false, id, service);
         }
         if let Some(node) = new.node_id
             && same.is_none_or(|old| old.node_id != Some(node))
         {
-            self.by_node.insert(layer, (node, id), service);
+            self.by_node.insert(layer, node, id, service);
         }
         for network in networks(new) {
             if same.is_none_or(|old| networks(old).all(|other| other != network)) {
-                self.by_network.insert(layer, (network, id), service);
+                self.by_network.insert(layer, network, id, service);
             }
         }
     }
 }
 
-/// What was written between two versions of a group, in order of id.
-fn differences<'a>(
-    old: &'a Group,
-    new: &'a Group,
-) -> impl Iterator<Item = (Option<&'a Arc<Task>>, Option<&'a Arc<Task>>)> {
-    old.rows.diff(&new.rows).map(|item| match item {
-        DiffItem::Add(_, new) => (None, Some(&new.0)),
-        DiffItem::Update { old, new } => (Some(&old.1.0), Some(&new.1.0)),
-        DiffItem::Remove(_, old) => (Some(&old.0), None),
-    })
+/// Puts a service into a set, or takes it out, where it was not so before.
+fn list(
+    set: &mut Layered<ServiceId, ()>,
+    layer: Layer,
+    service: ServiceId,
+    (before, after): (bool, bool),
+) {
+    match (before, after) {
+        (false, true) => set.write(layer, false, service, ()),
+        (true, false) => set.remove(layer, &service),
+        _ => {}
+    }
 }
 
 /// What decides in which maps a task is, its networks apart.
 fn lists(task: &Task) -> (ServiceId, Option<NodeId>, bool, bool) {
     (task.service_id, task.node_id, waits(task), is_removed(task))
-}
-
-fn waits(task: &Task) -> bool {
-    task.status.state < TaskState::Assigned
-}
-
-fn is_removed(task: &Task) -> bool {
-    task.desired_state == TaskState::Remove
 }
 
 fn networks(task: &Task) -> impl Iterator<Item = NetworkId> {

@@ -188,23 +188,27 @@ impl Planner for Allocate {
 fn plan_service(view: &Snapshot, service: &Arc<Service>, plan: &mut Plan, ctx: &Ctx<'_>) {
     let mut desk = Desk::new(view, ctx.now);
     let endpoint = desk.endpoint(service);
-    let mut new = Service::clone(service);
-    let endpoint = match endpoint {
+    let (endpoint, stalled) = match endpoint {
         Ok(endpoint) => {
             let kept = service.endpoint.as_ref().filter(|kept| ***kept == endpoint);
             let endpoint = kept.cloned().unwrap_or_else(|| Arc::new(endpoint));
-            new.endpoint = Some(endpoint.clone());
-            new.stalled.clear();
-            Ok(Some(endpoint))
+            (Ok(Some(endpoint)), String::new())
         }
         Err(stall) => {
-            new.stalled = stall.to_string();
-            plan.because(Key::Service(service.id), new.stalled.clone());
+            let text = stall.to_string();
+            plan.because(Key::Service(service.id), text.clone());
             plan.look_again(ctx.now + RETRY);
-            Err(stall)
+            (Err(stall), text)
         }
     };
-    if new.endpoint != service.endpoint || new.stalled != service.stalled {
+    let held = match &endpoint {
+        Ok(endpoint) => endpoint,
+        Err(_) => &service.endpoint,
+    };
+    if *held != service.endpoint || stalled != service.stalled {
+        let mut new = service.clone();
+        let service = Arc::make_mut(&mut new);
+        (service.endpoint, service.stalled) = (held.clone(), stalled);
         plan.changes.push(Change::update(new));
     }
     allocate_tasks(view, Some(service), endpoint, &mut desk, plan, ctx);
@@ -229,19 +233,23 @@ fn allocate_tasks(
             let networks = desk.attachments(task, service, endpoint.as_deref())?;
             Ok((endpoint, networks))
         });
-        let mut new = Task::clone(task);
+        // Copied to where it stays: a task is large enough not to be moved about.
+        let mut new = task.clone();
         match allocated {
             Ok((endpoint, networks)) => {
+                let new = Arc::make_mut(&mut new);
                 new.endpoint = endpoint;
                 new.networks = networks;
                 new.status = TaskStatus::new(TaskState::Pending, ctx.now, PENDING);
             }
             Err(stall) => {
                 plan.look_again(ctx.now + RETRY);
-                new.status.err = stall.to_string();
-                if new.status.err == task.status.err {
+                let err = stall.to_string();
+                if err == task.status.err {
                     continue;
                 }
+                let new = Arc::make_mut(&mut new);
+                new.status.err = err;
                 new.status.timestamp = ctx.now;
             }
         }

@@ -32,10 +32,10 @@ impl Future {
 
     /// Turns to another view. What was tried on the last one is forgotten.
     pub(super) fn follow(&mut self, view: &Snapshot, now: Timestamp) {
-        for (old, new) in view.tasks.changes_since(&self.seen.tasks) {
+        view.tasks.for_each_since(&self.seen.tasks, |old, new| {
             old.map(|old| self.stopping.remove(&old.id));
             self.stopping.extend(new.filter(|new| is_stopping(new)).map(|new| new.id));
-        }
+        });
         self.seen = view.clone();
         let mut world = view.clone();
         self.stopping.iter().for_each(|id| stage(&mut world, Change::remove(*id), now));

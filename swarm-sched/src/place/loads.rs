@@ -119,7 +119,7 @@ impl Loads {
         let mut assumed: Vec<_> = std::mem::take(&mut self.assumed).into_iter().map(Some).collect();
         let tasks = assumed.iter().flatten().map(|assumed| assumed.task.id);
         let answers: IdMap<TaskId, usize> = tasks.zip(0..).collect();
-        for (old, new) in to.tasks.changes_since(&from.tasks) {
+        to.tasks.for_each_since(&from.tasks, |old, new| {
             let (before, after) = (old.map(|old| &**old), new.map(|new| &**new));
             if !failures::same(before, after) {
                 self.note(before, after);
@@ -136,7 +136,7 @@ impl Loads {
                     new.into_iter().for_each(|task| self.count(task, 1));
                 }
             }
-        }
+        });
         assumed.iter().flatten().for_each(|assumed| self.retract(assumed));
     }
 

@@ -226,20 +226,22 @@ fn changes(tasks: &[Arc<Task>], answer: Placements, now: Timestamp) -> Vec<Chang
         let task = find(refused.task)?;
         let known = task.status.err == refused.why && task.status.message == PENDING;
         (!known).then(|| {
-            let mut task = Task::clone(task);
+            let mut new = task.clone();
+            let task = Arc::make_mut(&mut new);
             task.status = TaskStatus::new(TaskState::Pending, now, PENDING);
             task.status.err = refused.why;
-            Change::update(task)
+            Change::update(new)
         })
     }));
     changes
 }
 
-fn assigned(task: &Task, placed: Placed, now: Timestamp) -> Task {
+fn assigned(task: &Arc<Task>, placed: Placed, now: Timestamp) -> Arc<Task> {
     let message = if task.node_id.is_some() { CONFIRMED } else { ASSIGNED };
-    let mut task = Task::clone(task);
+    let mut new = task.clone();
+    let task = Arc::make_mut(&mut new);
     task.node_id.get_or_insert(placed.node);
     task.generic_resources = placed.generic;
     task.status = TaskStatus::new(TaskState::Assigned, now, message);
-    task
+    new
 }

@@ -1,0 +1,370 @@
+//! Pure: the tasks of one service, in order of id, with those that wait and those that are to go.
+//!
+//! A group is copied whenever it is written while another view has it: at least once by each step,
+//! and once by each commit. Most services have few tasks. Theirs lie in one piece, whose entries say
+//! in which lists their tasks are; more of them lie in persistent maps:
+//!
+//! | | one task | up to [`FEW`] | more |
+//! |---|---|---|---|
+//! | to copy it and write a task | nothing beside the group itself | one vector, of 40 bytes for each | a path in a map |
+//! | to find a task | a comparison | a binary search | a path in a map |
+//! | those that wait, or are to go | the entries, passed over | likewise | a set for each |
+//!
+//! Invariants: entries are in order of id; what they and the sets say of a task is what its fields
+//! say. A group that had more than [`FEW`] keeps its maps until its last task goes.
+
+use std::any::Any;
+use std::cmp::Ordering;
+use std::slice;
+use std::sync::Arc;
+
+use imbl::ordmap::DiffItem;
+use imbl::{OrdMap, OrdSet};
+
+use super::layered::write;
+use super::memo::{Memo, Touched};
+use super::tables::Row;
+use crate::model::{Task, TaskId, TaskState};
+
+/// So many entries take as much as one leaf of a map.
+const FEW: usize = 16;
+
+/// The tasks of one service: at least one, where it is stored.
+#[derive(Clone, Default)]
+pub(super) struct Group {
+    rows: Rows,
+    memo: Memo,
+}
+
+#[derive(Clone)]
+enum Rows {
+    One(Entry),
+    Few(Vec<Entry>),
+    Many(Box<Many>),
+}
+
+#[derive(Clone)]
+struct Entry {
+    id: TaskId,
+    waits: bool,
+    is_removed: bool,
+    task: Arc<Task>,
+}
+
+#[derive(Clone, Default)]
+struct Many {
+    all: OrdMap<TaskId, Row<Task>>,
+    waiting: OrdSet<TaskId>,
+    removed: OrdSet<TaskId>,
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
+impl Rows {
+    /// The entries, unless there are many.
+    fn few(&self) -> Result<&[Entry], &Many> {
+        match self {
+            Self::One(one) => Ok(slice::from_ref(one)),
+            Self::Few(few) => Ok(few),
+            Self::Many(many) => Err(many),
+        }
+    }
+
+    fn few_mut(&mut self) -> Result<&mut [Entry], &mut Many> {
+        match self {
+            Self::One(one) => Ok(slice::from_mut(one)),
+            Self::Few(few) => Ok(few),
+            Self::Many(many) => Err(many),
+        }
+    }
+
+    /// Adds an entry to few.
+    fn insert(self, at: usize, entry: Entry) -> Self {
+        match self {
+            Self::Few(few) if few.is_empty() => Self::One(entry),
+            Self::One(one) if at == 0 => Self::Few(vec![entry, one]),
+            Self::One(one) => Self::Few(vec![one, entry]),
+            Self::Few(mut few) if few.len() < FEW => {
+                few.insert(at, entry);
+                Self::Few(few)
+            }
+            Self::Few(few) => {
+                let mut many = Many::default();
+                few.iter().chain([&entry]).for_each(|entry| many.put(None, &entry.task));
+                Self::Many(Box::new(many))
+            }
+            Self::Many(mut many) => {
+                many.put(None, &entry.task);
+                Self::Many(many)
+            }
+        }
+    }
+
+    /// All of them in a map, which is made if they are few.
+    fn map(&self) -> OrdMap<TaskId, Row<Task>> {
+        match self.few() {
+            Ok(few) => few.iter().map(|entry| (entry.id, Row(entry.task.clone()))).collect(),
+            Err(many) => many.all.clone(),
+        }
+    }
+}
+
+impl Group {
+    /// How many tasks there are, and whether any wait, and any are to be removed.
+    pub(super) fn sizes(&self) -> (usize, bool, bool) {
+        match self.rows.few() {
+            Ok(few) => {
+                let waits = few.iter().any(|entry| entry.waits);
+                (few.len(), waits, few.iter().any(|entry| entry.is_removed))
+            }
+            Err(many) => (many.all.len(), !many.waiting.is_empty(), !many.removed.is_empty()),
+        }
+    }
+
+    pub(super) fn get(&self, id: TaskId) -> Option<&Arc<Task>> {
+        match self.rows.few() {
+            Ok(few) => find(few, id).ok().map(|at| &few[at].task),
+            Err(many) => many.get(id),
+        }
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Task>> {
+        let (few, many) = self.parts();
+        let few = few.iter().map(|entry| &entry.task);
+        few.chain(many.into_iter().flat_map(|many| many.all.values().map(|row| &row.0)))
+    }
+
+    /// Those below `assigned`.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Arc<Task>> {
+        let (few, many) = self.parts();
+        let few = few.iter().filter(|entry| entry.waits).map(|entry| &entry.task);
+        few.chain(many.into_iter().flat_map(|many| many.each(&many.waiting)))
+    }
+
+    /// Those that are to be removed.
+    pub(super) fn removed(&self) -> impl Iterator<Item = &Arc<Task>> {
+        let (few, many) = self.parts();
+        let few = few.iter().filter(|entry| entry.is_removed).map(|entry| &entry.task);
+        few.chain(many.into_iter().flat_map(|many| many.each(&many.removed)))
+    }
+
+    fn parts(&self) -> (&[Entry], Option<&Many>) {
+        self.rows.few().map_or_else(|many| (&[][..], Some(many)), |few| (few, None))
+    }
+
+    /// Whether a task that is here is listed where it belongs.
+    pub(super) fn lists(&self, task: &Task) -> bool {
+        let listed = match self.rows.few() {
+            Ok(few) => find(few, task.id).map(|at| (few[at].waits, few[at].is_removed)),
+            Err(many) => Ok((many.waiting.contains(&task.id), many.removed.contains(&task.id))),
+        };
+        listed == Ok((waits(task), is_removed(task)))
+    }
+
+    /// See [`Snapshot::derived_of`](super::Snapshot::derived_of).
+    pub(super) fn derived<T: Any + Send + Sync>(
+        &self,
+        derive: impl FnOnce(Option<(&T, &[Touched])>) -> T,
+    ) -> Arc<T> {
+        self.memo.get(derive)
+    }
+
+    pub(super) fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
+        self.memo.touch(old.into_iter().chain([&**new]));
+        match self.rows.few_mut() {
+            Ok(few) => match find(few, new.id) {
+                Ok(at) => few[at] = Entry::of(new),
+                Err(at) => self.rows = std::mem::take(&mut self.rows).insert(at, Entry::of(new)),
+            },
+            Err(many) => many.put(old, new),
+        }
+    }
+
+    pub(super) fn remove(&mut self, old: &Task) {
+        self.memo.touch([old]);
+        match &mut self.rows {
+            Rows::One(one) if one.id == old.id => self.rows = Rows::default(),
+            Rows::One(_) => {}
+            Rows::Few(few) => few.retain(|entry| entry.id != old.id),
+            Rows::Many(many) => many.remove(old),
+        }
+    }
+
+    /// Says what was written between another version of this group and this one: each task before
+    /// and after, in order of id.
+    pub(super) fn for_each_since(
+        &self,
+        old: &Self,
+        each: &mut impl FnMut(Option<&Arc<Task>>, Option<&Arc<Task>>),
+    ) {
+        if let (Ok(old), Ok(new)) = (old.rows.few(), self.rows.few()) {
+            return for_each_between(old, new, each);
+        }
+        for item in old.rows.map().diff(&self.rows.map()) {
+            match item {
+                DiffItem::Add(_, new) => each(None, Some(&new.0)),
+                DiffItem::Update { old, new } => each(Some(&old.1.0), Some(&new.1.0)),
+                DiffItem::Remove(_, old) => each(Some(&old.0), None),
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn of(task: &Arc<Task>) -> Self {
+        let (waits, is_removed) = (waits(task), is_removed(task));
+        Self { id: task.id, waits, is_removed, task: task.clone() }
+    }
+}
+
+fn find(few: &[Entry], id: TaskId) -> Result<usize, usize> {
+    few.binary_search_by_key(&id, |entry| entry.id)
+}
+
+impl Many {
+    fn get(&self, id: TaskId) -> Option<&Arc<Task>> {
+        self.all.get(&id).map(|row| &row.0)
+    }
+
+    fn each<'a>(&'a self, ids: &'a OrdSet<TaskId>) -> impl Iterator<Item = &'a Arc<Task>> {
+        ids.iter().filter_map(|id| self.get(*id))
+    }
+
+    fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
+        write(&mut self.all, old.is_some(), new.id, Row(new.clone()));
+        list(&mut self.waiting, new.id, old.is_some_and(waits), waits(new));
+        list(&mut self.removed, new.id, old.is_some_and(is_removed), is_removed(new));
+    }
+
+    fn remove(&mut self, old: &Task) {
+        self.all.remove(&old.id);
+        list(&mut self.waiting, old.id, waits(old), false);
+        list(&mut self.removed, old.id, is_removed(old), false);
+    }
+}
+
+/// Walks two versions side by side.
+fn for_each_between(
+    mut old: &[Entry],
+    mut new: &[Entry],
+    each: &mut impl FnMut(Option<&Arc<Task>>, Option<&Arc<Task>>),
+) {
+    loop {
+        let order = match (old.first(), new.first()) {
+            (Some(old), Some(new)) => old.id.cmp(&new.id),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => return,
+        };
+        let before = if order.is_le() { old.split_off_first() } else { None };
+        let after = if order.is_ge() { new.split_off_first() } else { None };
+        let (before, after) = (before.map(|it| &it.task), after.map(|it| &it.task));
+        if before.map(Arc::as_ptr) != after.map(Arc::as_ptr) {
+            each(before, after);
+        }
+    }
+}
+
+/// Puts an entry into a set, or takes it out, where it was not so before.
+pub(super) fn list<T: Ord + Clone>(set: &mut OrdSet<T>, entry: T, before: bool, after: bool) {
+    match (before, after) {
+        (false, true) => drop(set.insert(entry)),
+        // The last one goes with its set: to take it out, what it lies in would be copied.
+        (true, false) if set.len() == 1 => *set = OrdSet::new(),
+        (true, false) => drop(set.remove(&entry)),
+        _ => {}
+    }
+}
+
+pub(super) fn waits(task: &Task) -> bool {
+    task.status.state < TaskState::Assigned
+}
+
+pub(super) fn is_removed(task: &Task) -> bool {
+    task.desired_state == TaskState::Remove
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::id::IdSource;
+    use crate::model::TaskStatus;
+    use crate::time::Timestamp;
+
+    /// What a group shall say, from its tasks alone.
+    fn check(group: &Group, tasks: &[Arc<Task>]) {
+        let is = |found: Vec<&Arc<Task>>, holds: fn(&Task) -> bool| {
+            found == tasks.iter().filter(|task| holds(task)).collect::<Vec<_>>()
+        };
+        assert!(is(group.values().collect(), |_| true));
+        assert!(is(group.waiting().collect(), waits));
+        assert!(is(group.removed().collect(), is_removed));
+        let any = |holds: fn(&Task) -> bool| tasks.iter().any(|task| holds(task));
+        assert_eq!(group.sizes(), (tasks.len(), any(waits), any(is_removed)));
+        assert!(tasks.iter().all(|task| group.lists(task)));
+        assert!(tasks.iter().all(|task| group.get(task.id) == Some(task)));
+    }
+
+    fn differences(old: &Group, new: &Group) -> Vec<[Option<Arc<Task>>; 2]> {
+        let mut found = Vec::new();
+        new.for_each_since(old, &mut |old, new| found.push([old.cloned(), new.cloned()]));
+        found
+    }
+
+    /// The same, from the tasks alone.
+    fn expected(old: &[Arc<Task>], new: &[Arc<Task>]) -> Vec<[Option<Arc<Task>>; 2]> {
+        let by_id = |tasks: &[Arc<Task>]| -> BTreeMap<TaskId, Arc<Task>> {
+            tasks.iter().map(|task| (task.id, task.clone())).collect()
+        };
+        let (old, new) = (by_id(old), by_id(new));
+        let ids: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        let both = ids.into_iter().map(|id| [old.get(id).cloned(), new.get(id).cloned()]);
+        both.filter(|[old, new]| old.as_ref().map(Arc::as_ptr) != new.as_ref().map(Arc::as_ptr))
+            .collect()
+    }
+
+    #[test]
+    fn few_and_many_say_the_same() {
+        let mut ids = IdSource::seeded(1);
+        let (mut group, mut tasks) = (Group::default(), Vec::<Arc<Task>>::new());
+        let mut versions = vec![(group.clone(), tasks.clone())];
+        let states = [TaskState::Pending, TaskState::Running, TaskState::Failed];
+        let wishes = [TaskState::Running, TaskState::Remove];
+        for round in 0..400 {
+            // It grows past the bound, shrinks to nothing, and grows again.
+            let shrinks = round % 200 > 80;
+            let mut task = match ids.below(4) {
+                0 | 1 if !shrinks => Task { id: ids.next(), ..Task::default() },
+                _ if tasks.is_empty() => continue,
+                _ => Task::clone(&tasks[ids.below(tasks.len() as u64) as usize]),
+            };
+            let at = tasks.binary_search_by_key(&task.id, |task| task.id);
+            if let (true, Ok(at)) = (shrinks, at) {
+                group.remove(&tasks.remove(at));
+            } else {
+                let state = states[ids.below(3) as usize];
+                task.status = TaskStatus::new(state, Timestamp::ZERO, "");
+                task.desired_state = wishes[ids.below(2) as usize];
+                let task = Arc::new(task);
+                group.put(at.ok().map(|at| &*tasks[at]), &task);
+                match at {
+                    Ok(at) => tasks[at] = task,
+                    Err(at) => tasks.insert(at, task),
+                }
+            }
+            check(&group, &tasks);
+            versions.push((group.clone(), tasks.clone()));
+        }
+        assert!(versions.iter().any(|(group, _)| group.parts().1.is_some()));
+        for (old, new) in [(3, 9), (3, 70), (70, 75), (70, 180), (180, 3), (75, 75)] {
+            let ((old, before), (new, after)) = (&versions[old], &versions[new]);
+            assert_eq!(differences(old, new), expected(before, after));
+        }
+    }
+}
