@@ -288,6 +288,10 @@ impl AgentState {
         if *run.task != *task {
             self.unwritten.insert(id);
         }
+        // What became of it while it was not assigned, nobody was told.
+        if run.dropped {
+            self.unreported.insert(id);
+        }
         run.task = task;
         run.confirmed = true;
         run.dropped = false;

@@ -482,3 +482,28 @@ fn any_outcome(ids: &mut IdSource, job: &Job) -> Outcome {
     };
     job.failed(error)
 }
+
+/// A leader that was deposed, and does not know it yet, tells of a state before the task was assigned.
+#[test]
+fn what_was_stopped_because_of_an_old_set_is_reported_to_the_leader_that_assigned_it() {
+    let mut world = World::new();
+    let task = world.task();
+    world.complete(vec![put(&task)]);
+    let prepare = world.work();
+    world.finish(&prepare, Outcome::Prepared(Ok(Vec::new())));
+
+    world.state.begin_session();
+    world.complete(Vec::new());
+    let stop = world.work();
+    world.finish(&stop, Outcome::Stopped(Ok(None)));
+    let remove = world.work();
+    assert!(matches!(remove.job, Job::Remove), "{remove:?}");
+
+    world.state.begin_session();
+    world.complete(vec![put(&task)]);
+    world.finish(&remove, Outcome::Removed(Ok(())));
+    world.poll();
+    let told = world.state.take_reports(10);
+    let told: Vec<_> = told.into_iter().map(|(id, status)| (id, status.state)).collect();
+    assert_eq!(told, [(task.id, TaskState::Shutdown)]);
+}
