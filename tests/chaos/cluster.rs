@@ -17,6 +17,8 @@ const MANAGERS: [&str; 5] = ["m1", "m2", "m3", "m4", "m5"];
 const WORKERS: [&str; 3] = ["w1", "w2", "w3"];
 /// How often agents are heard: nodes are down, and their tasks elsewhere, within a few seconds.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long each manager is asked for what it shows after a failure.
+const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 /// The variable by which a task's process is known.
 pub const MARK: &str = "SWARM_CHAOS_TASK";
 
@@ -249,13 +251,25 @@ impl Cluster {
         })
     }
 
-    /// Keeps the nodes' logs where they can be read after a failure.
+    /// Keeps the nodes' logs where they can be read after a failure, their directories, and what the
+    /// managers show.
     pub fn keep_logs(&self, seed: u64) -> PathBuf {
         let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{seed}"));
         let _ = fs::create_dir_all(&kept);
         for host in &self.hosts {
             let _ = fs::copy(&host.log, kept.join(format!("{}.log", host.name)));
+            let _ =
+                Command::new("cp").arg("-r").arg(&host.state).arg(kept.join(host.name)).status();
         }
+        for manager in self.managers() {
+            for what in ["nodes", "services", "tasks"] {
+                let shown = ask(&manager.socket, SHOWN_WITHIN, "GET", &format!("/{what}"), "");
+                let shown = shown.map_or_else(|error| error.to_string(), |answer| answer.body);
+                let _ = fs::write(kept.join(format!("{}-{what}.json", manager.name)), shown);
+            }
+        }
+        let processes = format!("{:#?}", self.processes());
+        let _ = fs::write(kept.join("processes"), processes);
         kept
     }
 
