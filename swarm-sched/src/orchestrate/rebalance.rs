@@ -10,13 +10,18 @@
 //! and from there on nothing moves. Where a task would go the scheduler says, which is asked as if
 //! the task were new: every filter, preference and affinity holds for moves as for anything else.
 //!
+//! That end needs tasks that stay. One that ends again and again is placed anew each time, and the
+//! scheduler sends it away from where it kept failing: whoever made room for it would move for ever.
+//! So a move must be worth it for all tasks, and also for those alone that have shown that they last,
+//! which is the sum that falls: they have run for the interval, and their slot has not failed lately.
+//!
 //! # What is left alone
 //!
 //! - Services that keep something on their nodes (volumes, binds), unless their label
 //!   `swarm.rebalance` is `true`, and those for which it is `false`.
 //! - Services in the global modes, jobs, and those that another strategy than spread places.
-//! - A service of which a task does not run, or that is being updated: one task of a service moves
-//!   at a time, and only when all others do their work.
+//! - A service of which a task does not run or has failed lately, or that is being updated: one task
+//!   of a service moves at a time, and only when all others do their work.
 //! - A task that has run for less than the interval, and a service of which a move has failed, until
 //!   it is updated or that is history.
 //!
@@ -41,7 +46,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 use super::clean::Clean;
 use super::slots::{Maker, Slot, Slots};
 use super::{node_differs, restart};
-use crate::place::STRATEGY_LABEL;
+use crate::place::{STRATEGY_LABEL, failures::has_failed_lately};
 
 /// The label of a service that says whether its tasks may be moved.
 pub const REBALANCE_LABEL: &str = "swarm.rebalance";
@@ -131,6 +136,43 @@ impl Counts {
     }
 }
 
+/// What one node has.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Load {
+    service: usize,
+    /// Of all tasks, those that last.
+    lasting: usize,
+    all: usize,
+}
+
+impl Load {
+    /// Whether it is better by one task there more and one here fewer: of the service, else of all,
+    /// and then of those that last too.
+    fn should_lose_one_to(self, there: Self) -> bool {
+        let better = |here, more| (there.service + 1, more + 1) < (self.service, here);
+        better(self.all, there.all) && better(self.lasting, there.lasting)
+    }
+}
+
+/// What nodes have that take tasks.
+#[derive(Default)]
+struct Totals {
+    all: Counts,
+    lasting: Counts,
+}
+
+impl Totals {
+    fn load(&self, service: &Counts, node: NodeId) -> Load {
+        let [service, lasting, all] = [service, &self.lasting, &self.all].map(|it| it.of(node));
+        Load { service, lasting, all }
+    }
+
+    fn moved(&mut self, from: NodeId, to: NodeId) {
+        self.all.moved(from, to);
+        self.lasting.moved(from, to);
+    }
+}
+
 /// A service of which one task might move.
 struct Candidate<'a> {
     service: &'a Arc<Service>,
@@ -144,8 +186,8 @@ struct Candidate<'a> {
 /// Where things stand.
 #[derive(Default)]
 struct Survey<'a> {
-    /// Tasks that shall run, of each node that takes tasks.
-    totals: Counts,
+    /// Tasks that shall run.
+    totals: Totals,
     /// A move began within the interval.
     moved: bool,
     /// Something may be movable once it runs, or has run for long enough.
@@ -160,8 +202,10 @@ impl<'a> Survey<'a> {
             let takes = node.status.state == NodeState::Ready
                 && node.spec.availability == Availability::Active;
             if takes {
-                let wanted = view.tasks_on(node.id).filter(|task| task.is_wanted());
-                survey.totals.0.insert(node.id, wanted.count());
+                let wanted = || view.tasks_on(node.id).filter(|task| task.is_wanted());
+                let lasting = wanted().filter(|task| lasts(task, interval, ctx));
+                survey.totals.lasting.0.insert(node.id, lasting.count());
+                survey.totals.all.0.insert(node.id, wanted().count());
             }
         }
         let recent = |task: &&Arc<Task>| {
@@ -197,11 +241,13 @@ impl<'a> Survey<'a> {
             let node = task.node_id.filter(|_| task.status.state == TaskState::Running)?;
             clean.is_clean(task).then_some((slot, task, node))
         });
+        let mut fails = false;
         for (slot, task, node) in running.collect::<Vec<_>>() {
             counts.add(node);
-            let settled = task.running_since.is_some_and(|at| at + interval <= ctx.now);
+            fails |= has_failed_lately(task, ctx.now);
+            let settled = has_run(task, interval, ctx);
             self.unsettled |= !settled;
-            if settled && self.totals.0.contains_key(&node) {
+            if settled && self.totals.all.0.contains_key(&node) {
                 // The last of them: the first replica is often the one that others depend on.
                 movable.insert(node, slot);
             }
@@ -211,22 +257,33 @@ impl<'a> Survey<'a> {
             return;
         }
         let replicas = usize::try_from(service.spec.mode.replicas().unwrap_or(0));
-        if replicas != Ok(counts.0.values().sum()) {
+        if fails || replicas != Ok(counts.0.values().sum()) {
             self.unsettled = true;
             return;
         }
-        let load = |node: NodeId| (counts.of(node), self.totals.of(node));
-        let Some(least) = self.totals.0.keys().map(|node| load(*node)).min() else { return };
-        let Some((from, slot)) = movable.into_iter().max_by_key(|(node, _)| load(*node)) else {
+        let load = |node: &NodeId| self.totals.load(&counts, *node);
+        let Some((from, slot)) = movable.into_iter().max_by_key(|(node, _)| load(node)) else {
             return;
         };
-        if is_better(load(from), least) {
-            let (count, total) = load(from);
-            let gap = (count - least.0, total.saturating_sub(least.1));
-            let slot_tasks = slot.tasks.to_vec();
-            self.candidates.push(Candidate { service, slot_tasks, counts, from, gap });
-        }
+        let here = load(&from);
+        let better =
+            self.totals.all.0.keys().map(load).filter(|there| here.should_lose_one_to(*there));
+        let Some(there) = better.min() else { return };
+        let gap = (here.service - there.service, here.all.saturating_sub(there.all));
+        let slot_tasks = slot.tasks.to_vec();
+        self.candidates.push(Candidate { service, slot_tasks, counts, from, gap });
     }
+}
+
+/// Whether a task counts as one that stays where it is: it has run for the interval or was moved, and
+/// its slot has not failed lately.
+fn lasts(task: &Task, interval: Duration, ctx: &Ctx<'_>) -> bool {
+    let stays = task.relieves.is_some() || has_run(task, interval, ctx);
+    stays && !has_failed_lately(task, ctx.now)
+}
+
+fn has_run(task: &Task, interval: Duration, ctx: &Ctx<'_>) -> bool {
+    task.running_since.is_some_and(|at| at + interval <= ctx.now)
 }
 
 /// Whether tasks of a service may be moved at all, now.
@@ -257,11 +314,6 @@ fn has_failed_to_relieve(task: &Task) -> bool {
     task.relieves.is_some() && task.running_since.is_none() && !task.is_wanted()
 }
 
-/// Whether it is better by one task here fewer and one there more: of the service, else of all.
-fn is_better(from: (usize, usize), to: (usize, usize)) -> bool {
-    (to.0 + 1, to.1 + 1) < from
-}
-
 impl Rebalance {
     /// Makes as many of the moves that are worth it as may be made.
     fn choose(&self, view: &Snapshot, survey: Survey<'_>, ctx: &mut Ctx<'_>, plan: &mut Plan) {
@@ -272,9 +324,9 @@ impl Rebalance {
                 return;
             }
             let from = candidate.from;
-            let load = |counts: &Counts, node| (counts.of(node), totals.of(node));
             let Some((then, new, to)) = self.try_move(&view, &candidate, ctx) else { continue };
-            if !is_better(load(&candidate.counts, from), load(&candidate.counts, to)) {
+            let load = |node| totals.load(&candidate.counts, node);
+            if !load(from).should_lose_one_to(load(to)) {
                 continue;
             }
             explain(&view, &candidate, (&new, to), &totals, plan);
@@ -334,14 +386,19 @@ fn explain(
     view: &Snapshot,
     candidate: &Candidate<'_>,
     (new, to): (&Task, NodeId),
-    totals: &Counts,
+    totals: &Totals,
     plan: &mut Plan,
 ) {
     let Candidate { service, counts, from, .. } = candidate;
     let says = |node: NodeId| {
         let name =
             view.nodes.get(node).map_or("a node that is gone", |node| node.spec.name.as_str());
-        format!("{name} ({} of {}, {} in all)", counts.of(node), service.spec.name, totals.of(node))
+        format!(
+            "{name} ({} of {}, {} in all)",
+            counts.of(node),
+            service.spec.name,
+            totals.all.of(node)
+        )
     };
     let old = new.relieves.unwrap_or_default();
     let text = format!("{old} moves from {} to {}", says(*from), says(to));

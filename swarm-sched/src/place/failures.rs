@@ -32,6 +32,16 @@ pub(super) fn told(task: &Task) -> impl Iterator<Item = (NodeId, Timestamp)> {
     inherited.chain(own(task))
 }
 
+/// Whether a task, or one before it in its slot, has failed of late.
+pub(crate) fn has_failed_lately(task: &Task, now: Timestamp) -> bool {
+    told(task).any(|(_, at)| is_recent(at, now))
+}
+
+fn is_recent(at: Timestamp, now: Timestamp) -> bool {
+    // One far ahead is of a clock that has been set back since: it would be remembered until then.
+    now.since(at) <= MEMORY && at.since(now) <= MEMORY
+}
+
 /// What the next task of a slot inherits from those that are left of it.
 pub(crate) fn inherited(
     tasks: &[Arc<Task>],
@@ -39,10 +49,8 @@ pub(crate) fn inherited(
     now: Timestamp,
 ) -> Vec<NodeFailures> {
     let same = tasks.iter().filter(|task| task.spec_version == version);
-    // One far ahead is of a clock that has been set back since: it would be remembered until then.
-    let recent = |at: Timestamp| now.since(at) <= MEMORY && at.since(now) <= MEMORY;
     let mut known: Vec<_> =
-        same.flat_map(|task| told(task)).filter(|(_, at)| recent(*at)).collect();
+        same.flat_map(|task| told(task)).filter(|(_, at)| is_recent(*at, now)).collect();
     known.sort_unstable_by_key(|(node, at)| (*at, *node));
     known.dedup();
     let mut by_node: BTreeMap<NodeId, Vec<Timestamp>> = BTreeMap::new();

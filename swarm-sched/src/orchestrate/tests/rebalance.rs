@@ -173,6 +173,31 @@ fn nothing_moves_while_the_service_is_not_whole() {
     assert_eq!(spread(&world, service), [2, 1]);
 }
 
+/// Where such a task is placed anew is the scheduler's matter, which sends it away from where it kept
+/// failing. Whoever would make room for it each time would never come to rest.
+#[test]
+fn nobody_makes_room_for_what_ends_again_and_again() {
+    for (ends, lasts) in [(TaskState::Failed, 1), (TaskState::Failed, 40), (TaskState::Complete, 1)]
+    {
+        let mut world = world(2, 3);
+        world.limit_history(0);
+        let mut restless = replicated("ends", 1);
+        policy(&mut restless).condition = Some(RestartCondition::Any);
+        world.create(restless);
+        let services: Vec<_> = (0..5).map(|nth| world.create(named(nth, 1))).collect();
+        world.behaves(move |task| match image(task) {
+            "ends" => Behaviour::Ends(Duration::from_secs(lasts), ends),
+            _ => Behaviour::Runs,
+        });
+        world.run_secs(20 * INTERVAL);
+        let stay =
+            |world: &World| services.iter().map(|it| world.running(*it)[0].id).collect::<Vec<_>>();
+        let then = stay(&world);
+        world.run_secs(40 * INTERVAL);
+        assert_eq!(stay(&world), then, "{ends:?} after {lasts} s");
+    }
+}
+
 #[test]
 fn each_move_is_explained() {
     let mut world = world(1, 3);
