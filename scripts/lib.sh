@@ -1,8 +1,8 @@
 # Shared by the scripts: what a machine has and what it gets.
 
 # The packages that tests use for real instead of mocks. docker.io brings dockerd, containerd
-# and runc.
-PACKAGES="docker.io iptables iproute2 nftables busybox-static curl"
+# and runc; chromium draws the page of compare_strategies.
+PACKAGES="docker.io iptables iproute2 nftables busybox-static curl chromium"
 
 install_packages() {
     local missing=() package
