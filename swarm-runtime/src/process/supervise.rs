@@ -20,19 +20,24 @@ use swarm_core::executor::Exit;
 
 use super::plan::{Plan, TASK_VARIABLE};
 
-/// Run as `sh -c SUPERVISOR sh RUN-DIR CGROUP COMMAND…`. The directory `lock` makes sure that one
-/// shell of a task goes on, however often an interrupted start is repeated. Standard error moves
-/// out of the shell's way: some shells remark there on how their child died.
+/// Run as `sh -c SUPERVISOR sh RUN-DIR CGROUP COMMAND…`. The link makes sure that one shell of a
+/// task goes on, however often an interrupted start is repeated; and it comes with what is written
+/// there, so that on a full disk nothing has begun, and the start can be tried again. A command that
+/// cannot be written down must not run, for nobody could stop it: it ends with 125, as Docker's do
+/// when the engine fails. Standard error moves out of the shell's way: some shells remark there on
+/// how their child died.
 const SUPERVISOR: &str = r#"
 run=$1; cgroup=$2; shift 2
-mkdir "$run/lock" || exit 0
-read -r stat < /proc/$$/stat
-echo "$stat" > "$run/supervisor.new" && mv "$run/supervisor.new" "$run/supervisor"
 exec 3>&2 2>/dev/null
+read -r stat < /proc/$$/stat
+echo "$stat" > "$run/supervisor.$$" || { rm -f "$run/supervisor.$$"; exit 1; }
+ln "$run/supervisor.$$" "$run/supervisor"; taken=$?
+rm -f "$run/supervisor.$$"
+[ $taken = 0 ] || exit 0
 /bin/sh -c '
   if [ -n "$2" ]; then echo $$ > "$2/cgroup.procs"; fi
   read -r stat < /proc/$$/stat
-  echo "$stat" > "$1/leader.new" && mv "$1/leader.new" "$1/leader"
+  echo "$stat" > "$1/leader.new" && mv "$1/leader.new" "$1/leader" || exit 125
   shift 2
   exec "$@"
 ' sh "$run" "$cgroup" "$@" 2>&3 3>&-

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use swarm_core::executor::{ExecError, Exit, Found, Started};
 use swarm_core::model::{ContainerStatus, PublishMode, TaskEndpoint};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tracing::warn;
@@ -33,6 +33,14 @@ enum Health {
     Unhealthy,
 }
 
+/// The supervisor, as far as it is a child of this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Child {
+    None,
+    Alive,
+    Ended,
+}
+
 /// A task of this executor.
 pub(super) struct Live {
     config: Arc<Config>,
@@ -42,8 +50,7 @@ pub(super) struct Live {
     pub(super) log: Arc<Log>,
     ended: watch::Sender<Option<Exit>>,
     health: watch::Sender<Health>,
-    /// The supervisor, a child of this process, ended.
-    reaped: Arc<Notify>,
+    child: watch::Sender<Child>,
     /// One caller at a time starts it.
     starting: tokio::sync::Mutex<()>,
     watchers: Mutex<Vec<AbortHandle>>,
@@ -61,7 +68,7 @@ impl Live {
             log,
             ended: watch::Sender::new(None),
             health: watch::Sender::new(health),
-            reaped: Arc::default(),
+            child: watch::Sender::new(Child::None),
             starting: tokio::sync::Mutex::default(),
             watchers: Mutex::default(),
         })
@@ -110,10 +117,10 @@ impl Live {
     /// Moves output until the task ends, then clears up behind it.
     async fn keep(self: Arc<Self>) {
         let plan = self.plan();
-        let supervisor = self.dir.supervisor(&plan.boot);
+        let (supervisor, mut child) = (self.dir.supervisor(&plan.boot), self.child.subscribe());
         while supervisor.is_some_and(|supervisor| supervisor.is_there()) {
             // The end of an own child is told at once, that of an adopted one is looked for.
-            let _ = tokio::time::timeout(PUMP, self.reaped.notified()).await;
+            let _ = tokio::time::timeout(PUMP, child.changed()).await;
             self.pump(false);
         }
         let mut exit = self.dir.exit(&plan.boot).unwrap_or_default();
@@ -153,7 +160,9 @@ impl Live {
     pub(super) async fn start(self: &Arc<Self>, taken: &[u16]) -> Result<Started, ExecError> {
         let _turn = self.starting.lock().await;
         if !self.dir.is_launched() {
-            self.launch(taken)?;
+            if !self.is_being_launched() {
+                self.launch(taken)?;
+            }
             self.until_launched().await?;
         }
         self.watch();
@@ -163,6 +172,11 @@ impl Live {
         }
         let leader = self.until_led(&plan).await;
         Ok(self.started(&plan, leader))
+    }
+
+    /// Whether a start, which may have been interrupted since, is on its way.
+    fn is_being_launched(&self) -> bool {
+        *self.child.borrow() == Child::Alive && !self.dir.is_launched()
     }
 
     fn launch(&self, taken: &[u16]) -> Result<(), ExecError> {
@@ -177,10 +191,11 @@ impl Live {
             ExecError::failed(format!("starting the process failed: {error}")).caused_by(error)
         };
         let mut child = launch(&self.dir, &plan, user, group.as_deref()).map_err(failed)?;
-        let reaped = self.reaped.clone();
+        let ended = self.child.clone();
+        ended.send_replace(Child::Alive);
         tokio::spawn(async move {
             let _ = child.wait().await;
-            reaped.notify_one();
+            ended.send_replace(Child::Ended);
         });
         Ok(())
     }
@@ -200,14 +215,23 @@ impl Live {
     }
 
     async fn until_launched(&self) -> Result<(), ExecError> {
-        let deadline = Instant::now() + BIRTH;
-        while !self.dir.is_launched() {
-            if Instant::now() > deadline {
-                return Err(ExecError::temporary("the supervisor did not start in time"));
+        let (mut child, deadline) = (self.child.subscribe(), Instant::now() + BIRTH);
+        loop {
+            // In this order: it may end between the two looks.
+            let ended = *child.borrow_and_update() == Child::Ended;
+            if self.dir.is_launched() {
+                return Ok(());
             }
-            tokio::time::sleep(LOOK).await;
+            let why = match (ended, Instant::now() > deadline) {
+                (true, _) => "the supervisor could not write down that it runs: is the disk full?",
+                (_, true) => "the supervisor did not start in time",
+                _ => {
+                    let _ = tokio::time::timeout(LOOK, child.changed()).await;
+                    continue;
+                }
+            };
+            return Err(ExecError::temporary(why));
         }
-        Ok(())
     }
 
     /// The command itself; nothing if it has ended already.
@@ -305,9 +329,8 @@ impl Live {
     /// Sends the stop signal, waits, kills; returns when the task has ended. A prepared task has
     /// nothing to stop.
     pub(super) async fn stop(self: &Arc<Self>, grace: Duration) {
-        // A start that was interrupted may be on its way.
-        let lock = self.dir.run().join("lock");
-        if !lock.exists() && self.starting.try_lock().is_ok() && !self.dir.is_launched() {
+        let starts = self.starting.try_lock().is_err() || self.is_being_launched();
+        if !starts && !self.dir.is_launched() {
             return;
         }
         if self.until_launched().await.is_err() {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use swarm_core::conformance::executor::{Fixture, ShellFixture, suite};
-use swarm_core::executor::{Found, LogSource};
+use swarm_core::executor::{ExecErrorKind, Found, LogSource};
 use swarm_core::id::IdSource;
 use swarm_core::model::{ContainerSpec, Endpoint, PortConfig, PublishMode, Task, TaskSpec};
 
@@ -301,6 +301,68 @@ async fn a_lost_supervisor_is_told_and_leaves_nothing_behind() {
     let stat = format!("/proc/{pid}/stat");
     until(|| !fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z"))).await;
     executor.remove(id).await.unwrap();
+}
+
+/// A file system of its own for a directory, without room.
+struct FullDisk(PathBuf);
+
+impl FullDisk {
+    fn at(dir: PathBuf) -> Self {
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64k", "full"]).arg(&dir);
+        assert!(mount.status().unwrap().success());
+        let _ = fs::write(dir.join("filler"), vec![0; 1 << 20]);
+        Self(dir)
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A start on a full disk leaves nothing behind that would keep later ones from going on.
+#[tokio::test]
+async fn what_could_not_start_on_a_full_disk_starts_when_there_is_room() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: needs root, to mount a tmpfs");
+        return;
+    }
+    let place = place();
+    let executor = ProcessExecutor::open(place.config.clone()).await.unwrap();
+    let task = assignment(&["sleep", "1000"], |_, _| {});
+    executor.prepare(&task).await.unwrap();
+    let disk = FullDisk::at(executor.task_dir(task.task.id).run());
+
+    let error = executor.start(task.task.id).await.unwrap_err();
+    assert_eq!(error.kind, ExecErrorKind::Temporary, "{error}");
+    assert!(error.message.contains("is the disk full?"), "{error}");
+    let found = executor.inventory().await.unwrap();
+    assert_eq!(found[0].found, Found::Prepared, "nothing has begun");
+
+    disk.make_room();
+    let pid = executor.start(task.task.id).await.unwrap().container.pid;
+    assert!(pid > 0, "it runs");
+    executor.stop(task.task.id, Duration::ZERO).await.unwrap();
+}
+
+/// Nobody could stop it.
+#[tokio::test]
+async fn a_command_that_cannot_be_written_down_does_not_run() {
+    let place = place();
+    let executor = ProcessExecutor::open(place.config.clone()).await.unwrap();
+    let task = assignment(&["sleep", "1000"], |_, _| {});
+    executor.prepare(&task).await.unwrap();
+    let dir = executor.task_dir(task.task.id);
+    fs::create_dir(dir.run().join("leader.new")).unwrap();
+    executor.start(task.task.id).await.unwrap();
+    let exit = executor.wait(task.task.id).await.unwrap();
+    assert_eq!((exit.code, dir.run().join("leader").exists()), (125, false));
 }
 
 #[tokio::test]
