@@ -241,9 +241,12 @@ pub(super) fn occupies(task: &Task) -> bool {
     task.node_id.is_some() && (placed || task.is_promised())
 }
 
-/// What a task reserves, if anything.
+/// What a task reserves, if anything. An empty reservation, which the docker CLI sends, is none: it
+/// fits on a node that has less than nothing left, too (SwarmKit).
 pub(super) fn reservation(task: &Task) -> Option<&Resources> {
-    task.spec.resources.as_ref()?.reservations.as_ref()
+    let reserved = task.spec.resources.as_ref()?.reservations.as_ref()?;
+    let empty = reserved.nano_cpus == 0 && reserved.memory_bytes == 0;
+    (!empty || !reserved.generic.is_empty()).then_some(reserved)
 }
 
 /// The fixed host ports that a task needs on its node.

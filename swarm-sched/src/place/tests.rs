@@ -101,6 +101,24 @@ fn reservations_must_fit_in_what_is_left() {
     assert_eq!(verdict(|node| node.description = None, memory(1)), refusal);
 }
 
+/// The docker CLI sends one where nothing is reserved.
+#[test]
+fn an_empty_reservation_fits_on_a_node_that_has_less_than_nothing_left() {
+    let mut world = World::new();
+    let node = world.node("a", |_| {});
+    world.service("big", 1, |spec| reserve(spec, |r| r.memory_bytes = 4 << 30));
+    world.settle();
+    world.edit_node(node, |node| {
+        node.description.as_mut().unwrap().resources.memory_bytes = 1 << 30;
+    });
+    let nothing = world.service("nothing", 1, |spec| reserve(spec, |_| {}));
+    let little = world.service("little", 1, |spec| reserve(spec, |r| r.nano_cpus = 1));
+    world.settle();
+    assert_eq!(world.counts(nothing, &[node]), [1]);
+    let why = "no suitable node (insufficient resources on 1 node)";
+    assert_eq!(world.errors(little), [why]);
+}
+
 #[test]
 fn the_tasks_of_one_decision_count_against_each_other() {
     let mut world = World::new();
