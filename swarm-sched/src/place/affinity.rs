@@ -19,11 +19,11 @@
 
 use std::sync::Arc;
 
-use swarm_core::model::{NodeId, Service, ServiceId, Task, TaskState};
+use swarm_core::model::{NodeId, Service, ServiceId, Task};
 use swarm_core::store::Snapshot;
 
 use super::constraint::label_of;
-use super::load::NodeLoad;
+use super::load::{NodeLoad, occupies};
 
 /// The label of a service that holds affinities.
 pub const AFFINITY_LABEL: &str = "swarm.affinity";
@@ -56,8 +56,8 @@ struct Affinity {
 enum Target {
     /// Tasks of any of these services.
     Services(Vec<ServiceId>),
-    /// One of these nodes, on which the tasks are that were meant, in order of id.
-    Nodes(Vec<NodeId>),
+    /// One of these nodes, on which tasks of that name or id are, in order of id.
+    Tasks(String, Vec<NodeId>),
     /// The host name or id.
     Node(String),
     /// A label, by its descriptor.
@@ -98,6 +98,17 @@ impl Affinities {
     pub(super) fn missed_on(&self, load: &NodeLoad) -> usize {
         self.0.iter().filter(|affinity| affinity.soft && !affinity.holds_on(load)).count()
     }
+
+    /// A task was given a node: those after it may be meant to be near it, or not to.
+    pub(super) fn settled(&mut self, task: &Task, node: NodeId) {
+        for affinity in &mut self.0 {
+            let Target::Tasks(pattern, nodes) = &mut affinity.to else { continue };
+            let Err(at) = nodes.binary_search(&node) else { continue };
+            if is_called(pattern, &Task { node_id: Some(node), ..task.clone() }) {
+                nodes.insert(at, node);
+            }
+        }
+    }
 }
 
 impl Affinity {
@@ -128,7 +139,7 @@ impl Affinity {
             _ if key.starts_with("node.labels.") || key.starts_with("engine.labels.") => {
                 Target::Label(key.to_owned(), value.to_owned())
             }
-            "container" => Target::Nodes(nodes(view, value)),
+            "container" => Target::Tasks(value.to_owned(), nodes(view, value)),
             _ => Target::Services(services(view, key, value)),
         };
         Ok(Self { equal, soft, to })
@@ -139,7 +150,7 @@ impl Affinity {
             Target::Services(services) => {
                 services.iter().any(|service| load.active_of(*service) > 0)
             }
-            Target::Nodes(nodes) => nodes.binary_search(&load.node.id).is_ok(),
+            Target::Tasks(_, nodes) => nodes.binary_search(&load.node.id).is_ok(),
             Target::Node(pattern) => {
                 let host = load.node.description.as_ref().map_or("", |it| it.hostname.as_str());
                 matches(pattern, host) || matches(pattern, load.node.id.as_str())
@@ -152,15 +163,17 @@ impl Affinity {
     }
 }
 
-/// The nodes on which tasks of a name or id shall run. Looks at every task that there is.
+/// The nodes that have tasks of a name or id that shall run. Looks at every task that there is.
 fn nodes(view: &Snapshot, pattern: &str) -> Vec<NodeId> {
-    let meant = view.tasks.by_service().filter(|task| {
-        task.desired_state <= TaskState::Running
-            && (matches(pattern, &task.name()) || matches(pattern, task.id.as_str()))
-    });
+    let meant = view.tasks.by_service();
+    let meant = meant.filter(|task| occupies(task) && task.is_wanted() && is_called(pattern, task));
     let mut nodes: Vec<_> = meant.filter_map(|task| task.node_id).collect();
     nodes.sort_unstable();
     nodes
+}
+
+fn is_called(pattern: &str, task: &Task) -> bool {
+    matches(pattern, &task.name()) || matches(pattern, task.id.as_str())
 }
 
 /// The services that an expression means.

@@ -90,6 +90,21 @@ fn a_bounded_skew_makes_tasks_wait() {
 }
 
 #[test]
+fn a_bounded_skew_is_no_reason_where_no_node_would_take_the_task() {
+    let mut world = World::new();
+    let nodes =
+        [zoned(&mut world, "a", "x"), zoned(&mut world, "b", "y"), zoned(&mut world, "c", "y")];
+    let service = world.service("web", 4, |spec| {
+        labelled("swarm.topology", "node.labels.zone:1")(spec);
+        template(spec, |task| task.placement.get_or_insert_default().max_replicas = 1);
+    });
+    world.settle();
+    assert_eq!(world.counts(service, &nodes), [1, 1, 1]);
+    let why = "no suitable node (max replicas per node limit exceed)";
+    assert_eq!(world.errors(service), [why]);
+}
+
+#[test]
 fn tasks_go_near_others_or_away_from_them() {
     let mut world = World::new();
     let nodes = [world.node("a", |_| {}), world.node("b", |_| {}), world.node("c", |_| {})];
@@ -118,6 +133,32 @@ fn tasks_go_near_others_or_away_from_them() {
     let odd = world.service("odd", 1, labelled("swarm.affinity", "image==/red.*/"));
     world.settle();
     assert!(world.errors(odd)[0].contains("regular expression"), "{:?}", world.errors(odd));
+}
+
+/// Those of a job too, and those that were given a node by the same answer.
+#[test]
+fn tasks_are_meant_by_their_names() {
+    let mut world = World::new();
+    let nodes = [world.node("a", |_| {}), world.node("b", |_| {}), world.node("c", |_| {})];
+    let job = world.service("job", 0, |_| {});
+    let alone = world.service("alone", 0, labelled("swarm.affinity", "container!=alone.*"));
+    let near = world.service("near", 1, labelled("swarm.affinity", "container==job.1.*"));
+    let name = |name: &str| {
+        let name = name.to_owned();
+        Arc::new(ServiceAnnotations { name, ..ServiceAnnotations::default() })
+    };
+    world.task(job, 1, |task| {
+        (task.annotations, task.node_id) = (name("job"), Some(nodes[1]));
+        (task.status.state, task.desired_state) = (TaskState::Running, TaskState::Complete);
+    });
+    for slot in 1..=4 {
+        world.task(alone, slot, |task| task.annotations = name("alone"));
+    }
+    world.settle();
+    assert_eq!(world.counts(near, &nodes), [0, 1, 0]);
+    assert_eq!(world.counts(alone, &nodes), [1, 1, 1]);
+    let why = "no suitable node (affinity not satisfied on 3 nodes)";
+    assert_eq!(world.errors(alone), [why]);
 }
 
 /// Where an expression lets tasks go: host `beta` runs `redis`, whose service has the label `tier`, and

@@ -72,15 +72,13 @@ impl<'a> Topology<'a> {
 }
 
 /// Tasks of one specification that may go anywhere.
-pub(super) struct Group<'a, S: Strategy> {
+pub(super) struct Group<'a, 'd, S: Strategy> {
     strategy: &'a S,
-    demand: &'a Demand<'a>,
+    demand: &'a mut Demand<'d>,
     failures: &'a BTreeMap<NodeId, u32>,
     loads: &'a mut Loads,
     /// The bounded label, and those of the placement preferences.
     levels: Vec<Level>,
-    /// Whether the bound kept a task from a branch.
-    pub(super) is_skewed: bool,
     /// Seats that turned out not to be of the crowd: the service has tasks there, or fails there.
     known: &'a mut Bits,
     /// Whether `known` has all of them.
@@ -118,12 +116,12 @@ struct Leaf<K> {
 /// What is soft comes first: how many affinities a node misses, then its score.
 type Rank<K> = (usize, K);
 
-impl<'a, S: Strategy> Group<'a, S> {
+impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
     /// Prepares to place tasks like this one. `known` is what an earlier group left behind: nothing
     /// of it is read, but a set for every node is not made anew for each group.
     pub(super) fn new(
         strategy: &'a S,
-        demand: &'a Demand<'a>,
+        demand: &'a mut Demand<'d>,
         failures: &'a BTreeMap<NodeId, u32>,
         loads: &'a mut Loads,
         known: &'a mut Bits,
@@ -138,16 +136,7 @@ impl<'a, S: Strategy> Group<'a, S> {
         let levels = bounded.into_iter().chain(wished);
         let levels = levels.map(|(label, skew)| Level { values: loads.values(label), skew });
         let levels = levels.collect();
-        Self {
-            strategy,
-            demand,
-            failures,
-            loads,
-            levels,
-            is_skewed: false,
-            known,
-            knows_all: false,
-        }
+        Self { strategy, demand, failures, loads, levels, known, knows_all: false }
     }
 
     /// The whole tree, before the first task.
@@ -172,7 +161,6 @@ impl<'a, S: Strategy> Group<'a, S> {
                     let level = &self.levels[branch.level];
                     let fewest = tasks.min(*floor);
                     if level.skew.is_some_and(|skew| tasks + 1 - fewest > skew) {
-                        self.is_skewed = true;
                         order.push(Reverse((tasks, value)));
                         return None;
                     }
@@ -242,6 +230,7 @@ impl<'a, S: Strategy> Group<'a, S> {
                 && self.loads.has_room(self.demand, seat)
             {
                 let placed = self.loads.settle(task, seat);
+                self.demand.affinities.settled(task, placed.node);
                 leaf.ranking.push(Reverse((self.score(seat), seat)));
                 return Some(placed);
             }

@@ -109,7 +109,7 @@ impl Memory {
         let (bound, free): (Vec<_>, Vec<_>) =
             view.tasks.iter().partition(|task| task.node_id.is_some());
         let service = view.service.or_else(|| view.snapshot.services.get(first.service_id));
-        let (demand, topology) = match wishes(first, service, view.snapshot) {
+        let (mut demand, topology) = match wishes(first, service, view.snapshot) {
             Ok(wishes) => wishes,
             Err(why) => {
                 let refuse = |task: &Arc<Task>| Refused { task: task.id, why: why.clone() };
@@ -117,14 +117,15 @@ impl Memory {
                 return;
             }
         };
-        confirm(&demand, &bound, loads, answer);
+        confirm(&mut demand, &bound, loads, answer);
         let Some(first) = free.first() else { return };
         let failures = loads.failures(first, ctx.now);
         let topology = topology.as_ref();
         loads.expect(free.len());
         answer.placed.reserve(free.len());
         let known = &mut self.known;
-        let mut group = Group::new(strategy, &demand, &failures, loads, known, (first, topology));
+        let mut group =
+            Group::new(strategy, &mut demand, &failures, loads, known, (first, topology));
         group.know_if_few(free.len());
         let mut tree = Group::<S>::root();
         let mut tasks = free.into_iter();
@@ -137,10 +138,7 @@ impl Memory {
         });
         let Some(refused) = refused else { return };
         // What found no room once finds none for the rest, which asks for the same.
-        let why = match topology.filter(|_| group.is_skewed) {
-            Some(topology) => format!("no suitable node ({})", topology.why()),
-            None => why_not(&demand, loads),
-        };
+        let why = why_not(&demand, topology, loads);
         let rest = std::iter::once(refused).chain(tasks);
         answer.refused.extend(rest.map(|task| Refused { task: task.id, why: why.clone() }));
     }
@@ -189,7 +187,12 @@ pub(super) fn wishes<'a>(
 }
 
 /// Global tasks: each is checked against its own node.
-fn confirm(demand: &Demand<'_>, tasks: &[&Arc<Task>], loads: &mut Loads, answer: &mut Placements) {
+fn confirm(
+    demand: &mut Demand<'_>,
+    tasks: &[&Arc<Task>],
+    loads: &mut Loads,
+    answer: &mut Placements,
+) {
     for task in tasks {
         let mut refusals = Refusals::default();
         let Some(seat) = loads.seat(task.node_id.unwrap_or_default()) else {
@@ -197,7 +200,11 @@ fn confirm(demand: &Demand<'_>, tasks: &[&Arc<Task>], loads: &mut Loads, answer:
             continue;
         };
         match demand.check(loads.at(seat)) {
-            Ok(()) => answer.placed.push(loads.settle(task, seat)),
+            Ok(()) => {
+                let placed = loads.settle(task, seat);
+                demand.affinities.settled(task, placed.node);
+                answer.placed.push(placed);
+            }
             Err(filter) => {
                 refusals.count(filter);
                 answer.refused.push(Refused { task: task.id, why: refusals.reasons() });
@@ -206,11 +213,19 @@ fn confirm(demand: &Demand<'_>, tasks: &[&Arc<Task>], loads: &mut Loads, answer:
     }
 }
 
-/// Why no node takes the task: asks every node again, which costs nothing while tasks find one.
-fn why_not(demand: &Demand<'_>, loads: &Loads) -> String {
+/// Why no node takes the task: asks every node again, which costs nothing while tasks find one. What
+/// keeps it from a node that would take it is the bound on the skew.
+fn why_not(demand: &Demand<'_>, topology: Option<&Topology<'_>>, loads: &Loads) -> String {
     let mut refusals = Refusals::default();
-    loads.iter().filter_map(|load| demand.check(load).err()).for_each(|filter| {
-        refusals.count(filter);
-    });
-    refusals.no_suitable_node()
+    let mut would = false;
+    for load in loads.iter() {
+        match demand.check(load) {
+            Ok(()) => would = true,
+            Err(filter) => refusals.count(filter),
+        }
+    }
+    match topology.filter(|_| would) {
+        Some(topology) => format!("no suitable node ({})", topology.why()),
+        None => refusals.no_suitable_node(),
+    }
 }
