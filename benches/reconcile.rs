@@ -286,7 +286,7 @@ fn decide(nodes: usize, services: usize, replicas: u64) {
             Change::update(task)
         });
         let assigned: Vec<_> = assigned.collect();
-        let mut shown = Vec::new();
+        let mut shown = Arc::default();
         staged += rows::stage(&mut || shown = view.stage_all(assigned.iter().cloned(), START));
         assert!(shown.iter().all(Result::is_ok), "the changes are legal");
         changes.extend(assigned);

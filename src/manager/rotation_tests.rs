@@ -64,8 +64,8 @@ impl World {
     }
 
     fn apply(&mut self, changes: Vec<Change>) {
-        for staged in self.view.stage_all(changes, self.now) {
-            staged.unwrap();
+        for staged in self.view.stage_all(changes, self.now).iter() {
+            staged.as_ref().unwrap();
         }
     }
 

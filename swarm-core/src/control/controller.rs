@@ -4,10 +4,11 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::dirty::Dirty;
 use super::{Ctx, Key, Plan, Planner, Reason};
 use crate::id::{IdMap, IdSource};
 use crate::model::Version;
-use crate::store::{Batch, Change, Commit, CommitError, Epoch, Event, ObjectRef, Snapshot};
+use crate::store::{Batch, Change, Commit, CommitError, Epoch, Event, ObjectRef, Snapshot, Staged};
 use crate::time::Timestamp;
 
 /// Objects in one commit beyond which the rest waits for the next one, so that a raft entry
@@ -35,7 +36,7 @@ pub struct Step {
 pub struct Controller {
     planners: Vec<Arc<dyn Planner>>,
     /// For each planner, the keys that it has to look at.
-    dirty: Vec<BTreeSet<Key>>,
+    dirty: Vec<Dirty>,
     /// When to look at a key again, for each planner and key one time at most.
     timers: BTreeSet<(Timestamp, usize, Key)>,
     timer_of: BTreeMap<(usize, Key), Timestamp>,
@@ -54,7 +55,7 @@ impl Controller {
     #[must_use]
     pub fn new(planners: Vec<Arc<dyn Planner>>, epoch: Epoch, view: &Snapshot) -> Self {
         let mut controller = Self {
-            dirty: vec![BTreeSet::new(); planners.len()],
+            dirty: planners.iter().map(|_| Dirty::default()).collect(),
             touched: vec![Vec::new(); planners.len()],
             planners,
             timers: BTreeSet::new(),
@@ -72,8 +73,7 @@ impl Controller {
         for (planner, dirty) in self.planners.iter().zip(&mut self.dirty) {
             let mut keys = Vec::new();
             planner.keys(view, &mut keys);
-            // One by one, each key would be looked for.
-            dirty.append(&mut keys.into_iter().collect());
+            dirty.sweep(keys);
         }
     }
 
@@ -85,9 +85,9 @@ impl Controller {
         let mut keys = Vec::new();
         for (planner, dirty) in self.planners.iter().zip(&mut self.dirty) {
             commit.events.iter().for_each(|event| planner.dirty(event, &mut keys));
-            // Events in a row are mostly about the same key: fewer for the set to compare.
+            // Events in a row are mostly about the same key: fewer to put in order.
             keys.dedup();
-            dirty.extend(keys.drain(..));
+            dirty.mark(keys.drain(..));
         }
     }
 
@@ -112,7 +112,7 @@ impl Controller {
 
     fn look_again(&mut self, which: impl Fn(&(Key, bool)) -> bool) {
         for (touched, dirty) in self.touched.iter_mut().zip(&mut self.dirty) {
-            dirty.extend(touched.drain(..).filter(&which).map(|(key, _)| key));
+            dirty.mark(touched.drain(..).filter(&which).map(|(key, _)| key));
         }
     }
 
@@ -166,22 +166,18 @@ impl Controller {
         if plan.changes.is_empty() {
             return;
         }
-        let mut events = Vec::with_capacity(plan.changes.len());
-        for staged in working.stage(plan.changes) {
-            match staged {
-                Ok(event) => events.extend(event),
-                Err(error) => {
-                    let planner = self.planners[index].name();
-                    let text = format!("planner {planner} made a change that cannot be: {error}");
-                    debug_assert!(false, "{text}");
-                    step.reasons.push(Reason { key, text });
-                }
-            }
+        let staged = working.stage(plan.changes);
+        for error in staged.iter().filter_map(|staged| staged.as_ref().err()) {
+            let planner = self.planners[index].name();
+            let text = format!("planner {planner} made a change that cannot be: {error}");
+            debug_assert!(false, "{text}");
+            step.reasons.push(Reason { key, text });
         }
         self.touched[index].push((key, false));
         let mut keys = Vec::new();
         for (number, planner) in self.planners.iter().enumerate() {
-            events.iter().for_each(|event| planner.dirty(event, &mut keys));
+            let events = staged.iter().flatten().flatten();
+            events.for_each(|event| planner.dirty(event, &mut keys));
             keys.dedup();
             // What this planner decided, the later ones look at in this very step. Earlier ones,
             // and this one unless it sees no need, see it when it is committed.
@@ -189,7 +185,7 @@ impl Controller {
             let again = !later && (number < index || !plan.settled);
             self.touched[number].extend(keys.iter().map(|key| (*key, again)));
             if later {
-                self.dirty[number].extend(keys.iter());
+                self.dirty[number].mark(keys.iter().copied());
             }
             keys.clear();
         }
@@ -202,7 +198,7 @@ impl Controller {
             }
             self.timers.pop_first();
             self.timer_of.remove(&(index, key));
-            self.dirty[index].insert(key);
+            self.dirty[index].mark([key]);
         }
     }
 
@@ -232,11 +228,11 @@ impl Working {
     }
 
     /// Shows a plan to whoever looks next; for each of its changes what it does.
-    fn stage(&mut self, changes: Vec<Change>) -> Vec<Result<Option<Event>, CommitError>> {
+    fn stage(&mut self, changes: Vec<Change>) -> Arc<Vec<Staged>> {
         let staged = self.view.stage_all(changes.iter().cloned(), self.now);
         self.position.reserve(changes.len());
         self.changes.reserve(changes.len());
-        for (change, staged) in changes.into_iter().zip(&staged) {
+        for (change, staged) in changes.into_iter().zip(&*staged) {
             if let Ok(event) = staged {
                 self.merge(change, event.as_ref());
             }

@@ -6,6 +6,7 @@
 //! feeds it from a [`Store`](crate::store::Store) and a clock.
 
 mod controller;
+mod dirty;
 mod retry;
 mod run;
 #[cfg(test)]

@@ -155,6 +155,9 @@ crate::object! {
     }
 }
 
+/// So that two that are the same one are equal without a look at either.
+impl Eq for Endpoint {}
+
 crate::object! {
     /// A wish to be attached to a network.
     pub struct NetworkAttachmentConfig {

@@ -90,6 +90,9 @@ crate::object! {
     }
 }
 
+/// So that two that are the same one are equal without a look at either.
+impl Eq for TaskSpec {}
+
 impl TaskSpec {
     /// The constraints, or none.
     #[must_use]

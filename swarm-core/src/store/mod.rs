@@ -46,7 +46,7 @@ pub use batch::{Batch, Change, Event, Object, ObjectRef};
 pub use index::Kind;
 pub use memo::Touched;
 pub use memory::MemoryStore;
-pub use tables::{Mark, Snapshot, Table};
+pub use tables::{Mark, Snapshot, Staged, Table};
 pub use tasks::TaskTable;
 pub use watch::{Commit, History, Lagged, Watch};
 

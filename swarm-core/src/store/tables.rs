@@ -2,7 +2,7 @@
 //! copies the path to one row and leaves every other snapshot as it was.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use imbl::{OrdMap, OrdSet};
 
@@ -141,22 +141,25 @@ pub struct Snapshot {
     /// The nodes that are down or drained, and those that tasks name and that are not there.
     nodes_lost: OrdSet<NodeId>,
     /// Of a working copy: where it stands.
-    staged: Option<Staged>,
+    staged: Option<Place>,
 }
+
+/// What staging a change did: nothing, where it had nothing to say; or why it cannot be.
+pub type Staged = Result<Option<Event>, CommitError>;
 
 /// Where a working copy stands: at a place that no other had before something was staged on it.
 #[derive(Clone)]
-struct Staged {
-    here: Mark,
-    /// The place before, and what was written on the way from there.
+struct Place {
+    /// What was staged on the way here. Where this lies names the place.
+    written: Arc<Vec<Staged>>,
+    /// The place before.
     from: Option<Mark>,
-    written: Arc<Vec<Option<Object>>>,
 }
 
 /// A place in the life of one working copy. Copies of it share the place until something is staged
-/// on one of them.
-#[derive(Clone, Debug, Default)]
-pub struct Mark(Arc<()>);
+/// on one of them. Keeps nothing that was staged there.
+#[derive(Clone, Debug)]
+pub struct Mark(Weak<Vec<Staged>>);
 
 /// How a change is written: as a commit, or staged on a planner's working copy.
 #[derive(Clone, Copy)]
@@ -336,26 +339,24 @@ impl Snapshot {
     /// # Errors
     /// As [`commit`](super::Store::commit) would fail.
     pub fn stage(&mut self, change: Change, at: Timestamp) -> Result<Option<Event>, CommitError> {
-        self.stage_all([change], at).pop().expect("one change was staged")
+        self.stage_all([change], at)[0].clone()
     }
 
     /// Where this working copy stands; nowhere, while nothing was staged.
     #[must_use]
-    pub fn mark(&self) -> Option<&Mark> {
-        self.staged.as_ref().map(|staged| &staged.here)
+    pub fn mark(&self) -> Option<Mark> {
+        self.staged.as_ref().map(|place| Mark(Arc::downgrade(&place.written)))
     }
 
     /// What was staged on this working copy since it was at a mark, in order, if that is where it is,
-    /// or was before the last row of changes: objects as they became, nothing for one that went. Who
-    /// expected just that need not look for anything else.
+    /// or was before the last row of changes. Who expected just that need not look for anything else.
     #[must_use]
-    pub fn staged_since(&self, mark: &Mark) -> Option<&[Option<Object>]> {
-        let staged = self.staged.as_ref()?;
-        if Arc::ptr_eq(&staged.here.0, &mark.0) {
+    pub fn staged_since(&self, mark: &Mark) -> Option<&[Staged]> {
+        if self.mark()?.0.ptr_eq(&mark.0) {
             return Some(&[]);
         }
-        let from = staged.from.as_ref()?;
-        Arc::ptr_eq(&from.0, &mark.0).then_some(&staged.written[..])
+        let place = self.staged.as_ref()?;
+        place.from.as_ref()?.0.ptr_eq(&mark.0).then_some(&place.written[..])
     }
 
     /// [Stages](Self::stage) one change after the other, faster where they are about the tasks of
@@ -364,18 +365,15 @@ impl Snapshot {
         &mut self,
         changes: impl IntoIterator<Item = Change>,
         at: Timestamp,
-    ) -> Vec<Result<Option<Event>, CommitError>> {
+    ) -> Arc<Vec<Staged>> {
         let stamp = Stamp { at, version: None };
-        let staged: Vec<_> = changes.into_iter().map(|change| self.apply(change, stamp)).collect();
+        let staged = changes.into_iter().map(|change| self.apply(change, stamp)).collect();
         self.close();
-        if !staged.is_empty() {
-            let from = self.staged.take().map(|before| before.here);
-            let mut written = Vec::with_capacity(staged.len());
-            written.extend(staged.iter().flatten().flatten().map(|event| event.new.clone()));
-            let written = Arc::new(written);
-            self.staged = Some(Staged { here: Mark::default(), from, written });
+        let written: Arc<Vec<Staged>> = Arc::new(staged);
+        if !written.is_empty() {
+            self.staged = Some(Place { written: written.clone(), from: self.mark() });
         }
-        staged
+        written
     }
 
     /// Applies one change; `None` where an [`Change::Advance`] or [`Change::Desire`]
@@ -543,16 +541,17 @@ impl Snapshot {
                 self.find_lost(node.id);
             }
             (Some(Object::Service(_)), _) | (_, Some(Object::Service(_))) => {
-                let networks = |object: Option<&Object>| match object {
-                    Some(Object::Service(service)) => service_networks(service),
-                    _ => Vec::new(),
+                let service = |object: Option<&'a Object>| match object {
+                    Some(Object::Service(service)) => Some(&**service),
+                    _ => None,
                 };
-                reindex(&mut self.services_by_network, &networks(old), &networks(new));
-                let global = |object: Option<&Object>| match object {
-                    Some(Object::Service(service)) => global_service(service),
-                    _ => Vec::new(),
-                };
-                reindex(&mut self.services_global, &global(old), &global(new));
+                let (old, new) = (service(old), service(new));
+                reindex(
+                    &mut self.services_by_network,
+                    service_networks(old),
+                    service_networks(new),
+                );
+                reindex(&mut self.services_global, global_service(old), global_service(new));
             }
             _ => {}
         }
@@ -577,26 +576,34 @@ impl Snapshot {
     }
 }
 
-fn service_networks(service: &Service) -> Vec<(NetworkId, ServiceId)> {
-    let targets = service.spec.task.networks.iter().chain(&service.spec.networks);
-    let held = service.endpoint.iter().flat_map(|endpoint| &endpoint.virtual_ips);
-    targets
-        .filter_map(|attachment| attachment.target.parse().ok())
-        .chain(held.map(|held| held.network_id))
-        .map(|network| (network, service.id))
-        .collect()
+fn service_networks(
+    service: Option<&Service>,
+) -> impl Iterator<Item = (NetworkId, ServiceId)> + Clone {
+    service.into_iter().flat_map(|service| {
+        let targets = service.spec.task.networks.iter().chain(&service.spec.networks);
+        let held = service.endpoint.iter().flat_map(|endpoint| &endpoint.virtual_ips);
+        targets
+            .filter_map(|attachment| attachment.target.parse().ok())
+            .chain(held.map(|held| held.network_id))
+            .map(|network| (network, service.id))
+    })
 }
 
-fn global_service(service: &Service) -> Vec<ServiceId> {
-    if service.spec.mode.is_global() { vec![service.id] } else { Vec::new() }
+fn global_service(service: Option<&Service>) -> impl Iterator<Item = ServiceId> + Clone {
+    service.into_iter().filter(|service| service.spec.mode.is_global()).map(|service| service.id)
 }
 
-fn reindex<K: Ord + Copy>(index: &mut OrdSet<K>, old: &[K], new: &[K]) {
-    for key in old.iter().filter(|key| !new.contains(key)) {
-        index.remove(key);
+/// Takes keys out of an index and puts others in. They are few: mostly none.
+fn reindex<K: Ord + Copy>(
+    index: &mut OrdSet<K>,
+    old: impl Iterator<Item = K> + Clone,
+    new: impl Iterator<Item = K> + Clone,
+) {
+    for key in old.clone().filter(|key| !new.clone().any(|other| other == *key)) {
+        index.remove(&key);
     }
-    for key in new.iter().filter(|key| !old.contains(key)) {
-        index.insert(*key);
+    for key in new.filter(|key| !old.clone().any(|other| other == *key)) {
+        index.insert(key);
     }
 }
 

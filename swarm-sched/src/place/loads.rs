@@ -34,7 +34,7 @@ use std::sync::Arc;
 use swarm_core::id::IdMap;
 use swarm_core::model::{GenericResource, Node, NodeId, ServiceId, Task, TaskId};
 use swarm_core::scheduler::{Overcommit, Placed};
-use swarm_core::store::{Object, Snapshot};
+use swarm_core::store::{Event, Snapshot, Staged};
 use swarm_core::time::Timestamp;
 
 use super::constraint::label_of;
@@ -141,15 +141,15 @@ impl Loads {
     }
 
     /// Whether what was written is the last answer, of so many tasks, come true.
-    pub(super) fn came_true(&self, count: usize, written: &[Option<Object>]) -> bool {
+    pub(super) fn came_true(&self, count: usize, written: &[Staged]) -> bool {
         let given = self.assumed.len().checked_sub(count).map(|given| &self.assumed[given..]);
         given.is_some_and(|given| {
             given.len() == written.len()
-                && given.iter().zip(written).all(|(assumed, written)| match written {
-                    Some(Object::Task(task)) => {
-                        task.id == assumed.task.id && assumed.came_true(task)
-                    }
-                    _ => false,
+                && given.iter().zip(written).all(|(assumed, written)| {
+                    let event = written.as_ref().ok().and_then(Option::as_ref);
+                    event
+                        .and_then(Event::new_task)
+                        .is_some_and(|task| task.id == assumed.task.id && assumed.came_true(task))
                 })
         })
     }

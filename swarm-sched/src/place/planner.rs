@@ -91,6 +91,14 @@ impl<'a> Run<'a> {
     fn len(&self) -> usize {
         self.staged.len() + self.last.len()
     }
+
+    fn into_changes(mut self) -> Vec<Change> {
+        if self.staged.is_empty() {
+            return self.last;
+        }
+        self.staged.append(&mut self.last);
+        self.staged
+    }
 }
 
 impl Planner for Place {
@@ -149,8 +157,7 @@ impl Planner for Place {
             }
             _ => {}
         }
-        plan.changes = run.staged;
-        plan.changes.append(&mut run.last);
+        plan.changes = run.into_changes();
         plan.settled = true;
         plan
     }

@@ -154,7 +154,7 @@ impl Memory {
             self.loads.follow(&self.seen, view);
             (self.seen.nodes, self.seen.tasks) = (view.nodes.clone(), view.tasks.clone());
         }
-        self.last = view.mark().cloned();
+        self.last = view.mark();
         self.given = 0;
     }
 }
