@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use swarm::core::model::{
-    ContainerSpec, NodeRole, NodeState, ReplicatedJobMode, ReplicatedMode, Service, ServiceMode,
-    ServiceSpec, TaskSpec, TaskState, Version,
+    Cluster, ContainerSpec, NodeRole, NodeState, ReplicatedJobMode, ReplicatedMode, Service,
+    ServiceMode, ServiceSpec, TaskSpec, TaskState, Version,
 };
 use swarm::core::store::{Snapshot, Store};
 use swarm::core::time::{Clock as _, SystemClock};
@@ -213,13 +213,8 @@ async fn a_worker_that_slept_past_its_certificate_says_so() {
     worker.stop().await;
     drop(worker);
     let cluster = swarm.manager.control().unwrap().store.snapshot().cluster().unwrap().clone();
-    let authority = Authority::load(&cluster.root_ca).unwrap();
     let identity = Identity { node, role: NodeRole::Worker, cluster: cluster.id };
-    let key = KeyRequest::generate().unwrap();
-    let hour = Duration::from_secs(3_600);
-    let then = SystemClock.now().before(3 * hour);
-    let certificate = authority.issue(&key.csr, &identity, hour, then).unwrap();
-    let old = NodeIdentity::new(authority.root().clone(), certificate, key.key).unwrap();
+    let old = expired(&cluster, identity);
     IdentityFiles::new(swarm.dir.path().join("worker1/certificates")).save(&old).unwrap();
 
     let worker = Node::start(config(&swarm.dir, "worker1", swarm.runtime.clone())).await.unwrap();
@@ -232,6 +227,50 @@ async fn a_worker_that_slept_past_its_certificate_says_so() {
     assert_ne!(worker.status().node_id, node);
     worker.stop().await;
     swarm.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_slept_past_its_certificate_says_so_and_loses_nothing() {
+    let swarm = Swarm::start(0).await;
+    swarm.control().create_service(web(1), None).await.unwrap();
+    let Swarm { dir, runtime, manager, .. } = swarm;
+    let cluster = manager.control().unwrap().store.snapshot().cluster().unwrap().clone();
+    let node = manager.status().node_id;
+    manager.stop().await;
+    drop(manager);
+    let files = IdentityFiles::new(dir.path().join("manager/certificates"));
+    let valid = files.load().unwrap().unwrap();
+    let identity = Identity { node, role: NodeRole::Manager, cluster: cluster.id };
+    files.save(&expired(&cluster, identity)).unwrap();
+
+    let manager = Node::start(config(&dir, "manager", runtime.clone())).await.unwrap();
+    let status = manager.status();
+    assert_eq!((status.state, &*status.error), (LocalState::Error, CERTIFICATES_EXPIRED));
+    assert!(manager.control().is_none(), "it shows nothing of what it holds");
+    let refused = manager.leave(false).await.unwrap_err();
+    assert!(refused.message.contains("Use `--force`"), "{refused}");
+    // As when its clock was wrong and has been set right.
+    files.save(&valid).unwrap();
+    let again = || manager.control().filter(|_| manager.status().state == LocalState::Active);
+    let deadline = Instant::now() + PATIENCE;
+    while again().is_none() {
+        assert!(Instant::now() < deadline, "{:?}", manager.status());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let control = again().unwrap();
+    until(&*control.store, "its service runs", |view| running(view) == 1).await;
+    assert_eq!(manager.status().node_id, node);
+    manager.stop().await;
+}
+
+/// An identity whose certificate held until two hours ago.
+fn expired(cluster: &Cluster, identity: Identity) -> NodeIdentity {
+    let authority = Authority::load(&cluster.root_ca).unwrap();
+    let key = KeyRequest::generate().unwrap();
+    let hour = Duration::from_secs(3_600);
+    let then = SystemClock.now().before(3 * hour);
+    let certificate = authority.issue(&key.csr, &identity, hour, then).unwrap();
+    NodeIdentity::new(authority.root().clone(), certificate, key.key).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
