@@ -329,7 +329,7 @@ impl<'a> World<'a> {
         let mut changes = self.place.plan(&self.view, &key, &mut ctx).changes;
         let mut after = self.view.clone();
         let staged = after.stage_all(changes.iter().cloned(), self.now);
-        if let Some(refused) = staged.into_iter().find_map(Result::err) {
+        if let Some(refused) = staged.iter().find_map(|staged| staged.as_ref().err()) {
             return Err(refused.to_string());
         }
         for task in after.tasks.iter() {
