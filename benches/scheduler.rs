@@ -214,7 +214,11 @@ fn constraints_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, u
     bench(bencher, services(nodes, tasks, 1, Needs::Plugin));
 }
 
-#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 10_000), (1_000, 100_000)])]
+#[divan::bench(
+    sample_count = 10,
+    sample_size = 1,
+    args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
+)]
 fn preferences_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
     bench(bencher, services(nodes, tasks, 1, Needs::Preferences));
 }
@@ -225,13 +229,21 @@ fn preferences_of_services_of_1000(bencher: Bencher<'_, '_>, (nodes, count): (us
 }
 
 /// Of 32 sizes, which the scheduler knows after the first of each.
-#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 10_000), (1_000, 100_000)])]
+#[divan::bench(
+    sample_count = 10,
+    sample_size = 1,
+    args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
+)]
 fn resources_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
     bench(bencher, services(nodes, tasks, 1, Needs::Resources(32)));
 }
 
 /// Each of a size that no other has: each decision looks at every node.
-#[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 10_000), (1_000, 100_000)])]
+#[divan::bench(
+    sample_count = 10,
+    sample_size = 1,
+    args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
+)]
 fn resources_of_any_size(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
     bench(bencher, services(nodes, tasks, 1, Needs::Resources(i64::MAX)));
 }
