@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use swarm_core::model::*;
 use swarm_core::scheduler::Overcommit;
@@ -32,10 +33,10 @@ pub(super) const FILTERS: [&str; 9] = [
 
 /// All that placement looks at.
 pub(super) struct Cluster {
-    nodes: Vec<Node>,
-    tasks: Vec<Task>,
-    services: Vec<Service>,
-    networks: Vec<Network>,
+    nodes: Vec<Arc<Node>>,
+    tasks: Vec<Arc<Task>>,
+    services: Vec<Arc<Service>>,
+    networks: Vec<Arc<Network>>,
     strategy: Option<String>,
     now: Timestamp,
     overcommit: Overcommit,
@@ -78,10 +79,10 @@ impl Cluster {
     pub(super) fn of(view: &Snapshot, now: Timestamp, overcommit: Overcommit) -> Self {
         let strategy = view.cluster().and_then(|it| it.spec.labels.get("swarm.strategy").cloned());
         Self {
-            nodes: view.nodes.iter().map(|it| Node::clone(it)).collect(),
-            tasks: view.tasks.iter().map(|it| Task::clone(it)).collect(),
-            services: view.services.iter().map(|it| Service::clone(it)).collect(),
-            networks: view.networks.iter().map(|it| Network::clone(it)).collect(),
+            nodes: view.nodes.iter().cloned().collect(),
+            tasks: view.tasks.iter().cloned().collect(),
+            services: view.services.iter().cloned().collect(),
+            networks: view.networks.iter().cloned().collect(),
             strategy,
             now,
             overcommit,
@@ -95,7 +96,7 @@ impl Cluster {
             let known = task.service_id.is_nil() || self.service(task).is_some();
             task.status.state == TaskState::Pending && wanted(task) && !promised(task) && known
         };
-        let mut tasks: Vec<_> = self.tasks.iter().filter(waits).collect();
+        let mut tasks: Vec<_> = self.tasks().filter(waits).collect();
         tasks.sort_by_key(|task| {
             let priority = self.label(task, "swarm.priority").and_then(|text| text.parse().ok());
             let group = (Reverse(priority.unwrap_or(0_i32)), task.service_id, task.spec_version);
@@ -168,7 +169,7 @@ impl Cluster {
             let placed = state >= TaskState::Assigned && state <= TaskState::Running;
             task.node_id == Some(node.id) && (placed || promised(task))
         };
-        let tasks = self.tasks.iter().filter(takes).collect();
+        let tasks = self.tasks().filter(takes).collect();
         At { node, tasks, overcommit: self.overcommit }
     }
 
@@ -205,17 +206,22 @@ impl Cluster {
 
     /// Writes down where a task went.
     pub(super) fn settle(&mut self, task: TaskId, node: NodeId, claims: Vec<GenericResource>) {
-        let task = self.tasks.iter_mut().find(|it| it.id == task).unwrap();
+        let task = Arc::make_mut(self.tasks.iter_mut().find(|it| it.id == task).unwrap());
         (task.node_id, task.generic_resources) = (Some(node), claims);
         task.status.state = TaskState::Assigned;
     }
 
     pub(super) fn task(&self, id: TaskId) -> &Task {
-        self.tasks.iter().find(|task| task.id == id).unwrap()
+        self.tasks().find(|task| task.id == id).unwrap()
     }
 
     pub(super) fn service(&self, task: &Task) -> Option<&Service> {
-        self.services.iter().find(|service| service.id == task.service_id)
+        let mut services = self.services.iter().map(|it| &**it);
+        services.find(|service| service.id == task.service_id)
+    }
+
+    fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.iter().map(|task| &**task)
     }
 
     fn label(&self, task: &Task, name: &str) -> Option<&str> {
@@ -228,7 +234,7 @@ impl Cluster {
         let mut known = BTreeSet::new();
         let same =
             |it: &&Task| it.service_id == task.service_id && it.spec_version == task.spec_version;
-        for other in self.tasks.iter().filter(same) {
+        for other in self.tasks().filter(same) {
             if matches!(other.status.state, TaskState::Failed | TaskState::Rejected)
                 && other.node_id == Some(node)
             {

@@ -2,6 +2,7 @@
 //! (`manager/scheduler/filter.go`, `manager/constraint`).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use swarm_core::model::*;
 use swarm_core::scheduler::Overcommit;
@@ -104,7 +105,7 @@ impl At<'_> {
 
     /// Volume drivers must be there; those of networks and logs only where the node has any of the
     /// kind. A node without plugins has no Docker Engine, and is not judged by them.
-    pub(super) fn has_plugins(&self, task: &Task, networks: &[Network]) -> bool {
+    pub(super) fn has_plugins(&self, task: &Task, networks: &[Arc<Network>]) -> bool {
         let there = self.node.description.as_ref().map_or(&[][..], |node| &node.engine.plugins);
         let has = |kind: &str, name: &str| {
             let mut of_kind = there.iter().filter(|it| it.kind == kind).peekable();
