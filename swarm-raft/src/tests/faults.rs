@@ -1,7 +1,7 @@
 //! openraft itself, the second tier of the simulation: three and five stores on simulated disks and
 //! a simulated network. Messages are lost, late, repeated and cut one way or both; machines
 //! lose their power and what they had not synced, and come back from their disks; leaders hand
-//! over. Clients write and read all the time, at any member.
+//! over; new members take the places of old ones. Clients write and read all the time, at any member.
 //!
 //! What must hold: a write that was acknowledged is never lost, one that was refused for certain
 //! never happens, reads behind a barrier are linearizable, no term has two leaders, and the logs
@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use swarm_core::id::IdSource;
 use swarm_core::store::{CommitError, Leadership, Store as _};
+use tokio::task::JoinHandle;
 
 use super::group::{peer, until};
 use super::sim_disk::{Crash, SimDisk};
@@ -31,6 +32,8 @@ const STORMY: Duration = Duration::from_secs(10);
 const CLIENTS: u64 = 6;
 /// How long a client waits for an answer before it asks somebody else.
 const IMPATIENCE: Duration = Duration::from_millis(300);
+/// How long one attempt to change the members may take.
+const CHANGE_WITHIN: Duration = Duration::from_secs(2);
 
 fn settings(raft_id: u64, disk: &SimDisk) -> RaftConfig {
     let mut settings = config(&PathBuf::from("/sim"));
@@ -125,6 +128,69 @@ async fn watch_leaders(up: Up, stop: Arc<AtomicBool>) -> usize {
     leaders.len()
 }
 
+/// One change of members after the other: the ids that are members no more, and the next new one.
+struct Turnover {
+    gone: Arc<Mutex<BTreeSet<u64>>>,
+    next: u64,
+    under_way: Option<JoinHandle<()>>,
+}
+
+impl Turnover {
+    fn is_gone(&self, id: u64) -> bool {
+        self.gone.lock().unwrap().contains(&id)
+    }
+
+    /// Lets a new member take the place of `old`, unless another such change is under way.
+    fn begin(&mut self, old: u64, net: &SimNet, up: &Up) -> bool {
+        let free = self.under_way.as_ref().is_none_or(JoinHandle::is_finished);
+        if free {
+            let new = self.next;
+            self.next += 1;
+            let gone = self.gone.clone();
+            self.under_way = Some(tokio::spawn(replace(old, new, gone, net.clone(), up.clone())));
+        }
+        free
+    }
+}
+
+/// Whatever goes wrong, it is tried again: the outcome of what was interrupted is not known.
+async fn replace(old: u64, new: u64, gone: Arc<Mutex<BTreeSet<u64>>>, net: SimNet, up: Up) {
+    drop(start(new, SimDisk::default(), &net, &up).await);
+    let leads =
+        |(store, _): &&(Arc<RaftStore>, SimDisk)| store.leadership().borrow().epoch().is_some();
+    for admits in [true, false] {
+        loop {
+            let leader = up.lock().unwrap().values().find(leads).map(|(store, _)| store.clone());
+            let change = async {
+                let Some(leader) = leader else { return false };
+                match (admits, leader.raft_id() == old) {
+                    (true, _) => leader.add_member(&peer(new)).await.is_ok(),
+                    (false, false) => leader.remove_member(old).await.is_ok(),
+                    (false, true) => {
+                        drop(leader.transfer_leadership(new).await);
+                        false
+                    }
+                }
+            };
+            if tokio::time::timeout(CHANGE_WITHIN, change).await == Ok(true) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    gone.lock().unwrap().insert(old);
+    retire(old, &net, &up).await;
+}
+
+/// What is no member any more is switched off.
+async fn retire(id: u64, net: &SimNet, up: &Up) {
+    let retired = up.lock().unwrap().remove(&id);
+    if let Some((store, _)) = retired {
+        net.leave(id);
+        store.shutdown().await;
+    }
+}
+
 /// How often what was done to them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Faults {
@@ -133,17 +199,25 @@ struct Faults {
     one_way: u64,
     storms: u64,
     transfers: u64,
+    replaced: u64,
+}
+
+fn pick(chance: &mut IdSource, some: &[u64]) -> u64 {
+    some[chance.below(some.len() as u64) as usize]
 }
 
 /// Faults, drawn from the seed, until the time is over; then everything is healed and up.
 async fn storm(seed: u64, members: u64, net: &SimNet, up: &Up) -> Faults {
     let (mut chance, mut faults) = (IdSource::seeded(seed ^ 0xfa17), Faults::default());
     let mut down: Vec<(u64, SimDisk)> = Vec::new();
+    let mut turnover = Turnover { gone: Arc::default(), next: members + 1, under_way: None };
     let until = tokio::time::Instant::now() + STORMY;
     while tokio::time::Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(100 + chance.below(500))).await;
-        let (some, other) = (1 + chance.below(members), 1 + chance.below(members));
-        match chance.below(11) {
+        let mut known: Vec<u64> = up.lock().unwrap().keys().copied().collect();
+        known.extend(down.iter().map(|(id, _)| *id).filter(|id| !turnover.is_gone(*id)));
+        let (some, other) = (pick(&mut chance, &known), pick(&mut chance, &known));
+        match chance.below(13) {
             // Mostly a minority, so that there is something to lose.
             0 | 1 if (down.len() as u64) < members / 2 || chance.below(4) == 0 => {
                 let crash = Crash::ALL[chance.below(3) as usize];
@@ -154,7 +228,7 @@ async fn storm(seed: u64, members: u64, net: &SimNet, up: &Up) -> Faults {
                 faults.crashes += 1;
             }
             2 => {
-                for peer in (1..=members).filter(|peer| *peer != some) {
+                for peer in known.into_iter().filter(|peer| *peer != some) {
                     net.cut(some, peer);
                     net.cut(peer, some);
                 }
@@ -176,18 +250,30 @@ async fn storm(seed: u64, members: u64, net: &SimNet, up: &Up) -> Faults {
                 }
             }
             6..9 => net.heal(),
+            9 | 10 => faults.replaced += u64::from(turnover.begin(some, net, up)),
             _ => {
                 if let Some((id, disk)) = down.pop() {
-                    start(id, disk, net, up).await;
+                    come_back(id, disk, &turnover, net, up).await;
                 }
             }
         }
     }
     net.heal();
     for (id, disk) in down {
-        start(id, disk, net, up).await;
+        come_back(id, disk, &turnover, net, up).await;
+    }
+    if let Some(under_way) = turnover.under_way {
+        under_way.await.unwrap();
     }
     faults
+}
+
+async fn come_back(id: u64, disk: SimDisk, turnover: &Turnover, net: &SimNet, up: &Up) {
+    drop(start(id, disk, net, up).await);
+    // It may have been replaced just now, or while it was down.
+    if turnover.is_gone(id) {
+        retire(id, net, up).await;
+    }
 }
 
 /// Plays one seed.
@@ -300,6 +386,7 @@ async fn no_fault_loses_a_write_or_splits_the_group() {
             all.one_way += faults.one_way;
             all.storms += faults.storms;
             all.transfers += faults.transfers;
+            all.replaced += faults.replaced;
             messages.delivered += counts.delivered;
             messages.lost += counts.lost;
             messages.repeated += counts.repeated;
@@ -311,10 +398,12 @@ async fn no_fault_loses_a_write_or_splits_the_group() {
     }
     println!("{seeds} seeds: {acknowledged} acknowledged, {all:?}, {messages:?}, {terms} terms");
     if seeds >= 8 {
-        let Faults { crashes, cuts, one_way, storms, transfers } = all;
-        let fired = [crashes, cuts, one_way, storms, transfers, messages.lost, messages.repeated];
+        let Faults { crashes, cuts, one_way, storms, transfers, replaced } = all;
+        let changes = [transfers, replaced];
+        let broken = [crashes, cuts, one_way, storms, messages.lost, messages.repeated];
+        let mut fired = broken.iter().chain(&changes);
         assert!(messages.pipelined > 0, "messages must overtake the answers to those before");
-        assert!(fired.iter().all(|count| *count > 0), "a run that breaks nothing proves nothing");
+        assert!(fired.all(|count| *count > 0), "a run that breaks nothing proves nothing");
         assert!(terms as u64 > seeds, "leaders must change");
         assert!(acknowledged as u64 > 10 * seeds, "writes must go on between faults");
     }
