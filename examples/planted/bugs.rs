@@ -7,12 +7,16 @@ use swarm::core::model::{
     Availability, NodeState, RestartCondition, Service, ServiceId, ServiceMode, Task, TaskState,
     UpdateConfig, UpdateOrder, UpdateState, defaults,
 };
+use swarm::core::scheduler::Scheduler;
 use swarm::core::store::{Change, Object, ObjectRef, Snapshot};
 use swarm::core::time::Nanos;
 use swarm::net::MemoryNetwork;
-use swarm::sched::place::SpreadScheduler;
+use swarm::sched::place::StrategyScheduler;
+use swarm::sim::Invariant;
+use swarm::sim::invariant;
 use swarm::sim::meddle::Meddle;
 
+use crate::forgetful::{Forgetful, Missed};
 use crate::liar::{Liar, Lie};
 
 /// A bug to plant.
@@ -25,33 +29,51 @@ pub(crate) struct Bug {
     pub(crate) quick: bool,
     /// The planners that lie, by name.
     liars: Vec<(&'static str, Lie)>,
+    /// What the scheduler's memory of the nodes misses.
+    missed: Option<Missed>,
     /// What the shells do wrong.
     pub(crate) meddle: Meddle,
 }
 
 impl Bug {
-    /// This library's planners with the bug in them.
-    pub(crate) fn planners(&self) -> Vec<Arc<dyn Planner>> {
+    /// This library's planners with the bug in them, and its invariants.
+    pub(crate) fn world(&self) -> (Vec<Arc<dyn Planner>>, Vec<Box<dyn Invariant>>) {
         let driver = Arc::new(MemoryNetwork::default());
-        let scheduler = Arc::<SpreadScheduler>::default();
+        let memory = Arc::<StrategyScheduler>::default();
+        let scheduler: Arc<dyn Scheduler> = match self.missed {
+            Some(missed) => Arc::new(Forgetful::new(memory.clone(), missed)),
+            None => memory.clone(),
+        };
         let planners = swarm::sched::default_planners([driver as _], scheduler);
         let lie = |inner: Arc<dyn Planner>| {
             let lie = self.liars.iter().find(|(name, _)| *name == inner.name());
             lie.map_or(inner.clone(), |(_, lie)| Arc::new(Liar { inner, lie: *lie }) as _)
         };
-        planners.into_iter().map(lie).collect()
+        let mut invariants = invariant::all();
+        invariants.push(invariant::memory_of(memory));
+        (planners.into_iter().map(lie).collect(), invariants)
     }
 }
 
 fn liar(name: &'static str, planners: &[&'static str], lie: Lie) -> Bug {
     let liars = planners.iter().map(|planner| (*planner, lie)).collect();
-    Bug { name, history: "", quick: false, liars, meddle: Meddle::default() }
+    Bug { liars, ..bug(name) }
+}
+
+fn forgetful(name: &'static str, missed: Missed) -> Bug {
+    Bug { missed: Some(missed), ..bug(name) }
+}
+
+/// None yet, of that name.
+fn bug(name: &'static str) -> Bug {
+    let (liars, meddle) = (Vec::new(), Meddle::default());
+    Bug { name, history: "", quick: false, liars, missed: None, meddle }
 }
 
 fn meddle(name: &'static str, set: fn(&mut Meddle)) -> Bug {
     let mut meddle = Meddle::default();
     set(&mut meddle);
-    Bug { name, history: "", quick: false, liars: Vec::new(), meddle }
+    Bug { meddle, ..bug(name) }
 }
 
 /// Where Swarm had them.
@@ -93,6 +115,7 @@ const QUICK: &[&str] = &[
     "restart attempts are forgotten",
     "an update changes one slot too many at once",
     "a replacement starts before its predecessor has stopped",
+    "what ends on a node is still counted there",
     "addresses of tasks that shall stop are free at once",
     "a new leader forgets virtual addresses",
     "every task gets the same address",
@@ -111,6 +134,7 @@ pub(crate) fn all() -> Vec<Bug> {
     bugs.extend(restarts());
     bugs.extend(updates());
     bugs.extend(placement());
+    bugs.extend(memory());
     bugs.extend(addresses());
     bugs.extend(removal());
     bugs.extend(shells());
@@ -297,6 +321,18 @@ fn placement() -> Vec<Bug> {
             Lie::Plan(|_, plan, _| plan.changes.clear()),
         ),
         liar("nothing is ever placed", &["place"], Lie::Plan(|_, plan, _| plan.changes.clear())),
+    ]
+}
+
+fn memory() -> Vec<Bug> {
+    vec![
+        forgetful("what ends on a node is still counted there", |old, new| {
+            new.status.state.is_terminal() && !old.status.state.is_terminal()
+        }),
+        forgetful("what shall stop on a node is counted as if it should not", |old, new| {
+            let runs = |task: &Task| task.status.state == TaskState::Running;
+            runs(old) && runs(new) && old.is_wanted() && !new.is_wanted()
+        }),
     ]
 }
 

@@ -2,9 +2,11 @@
 //! oracle is. `cargo run --release --example planted`
 //!
 //! A bug of a planner is a [`Liar`](liar::Liar): a planner that is shown a false view, or whose plan
-//! is altered. So this is also how to test planners of one's own.
+//! is altered. So this is also how to test planners of one's own. One of what a scheduler remembers is
+//! a [`Forgetful`](forgetful::Forgetful) one.
 
 mod bugs;
+mod forgetful;
 mod liar;
 
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use clap::Parser;
-use swarm::sim::{Script, Size, TRIES, Violation, World, draw, invariant, play, shrink};
+use swarm::sim::{Script, Size, TRIES, Violation, World, draw, play, shrink};
 
 use bugs::Bug;
 
@@ -125,7 +127,8 @@ impl Bug {
 
     /// What does not hold when a cluster with this bug plays a script.
     fn play(&self, script: &Script) -> Option<Violation> {
-        let world = World::with(script.clone(), self.planners(), invariant::all());
+        let (planners, invariants) = self.world();
+        let world = World::with(script.clone(), planners, invariants);
         play(world.meddled(self.meddle.clone())).violation
     }
 }

@@ -87,7 +87,7 @@ impl World {
             planners.push(Arc::new(Rebalance::new(scheduler, moves, interval)));
         }
         let mut invariants = invariant::all();
-        invariants.push(Box::new(invariant::b8_memory::Memory::of(scheduler)));
+        invariants.push(invariant::memory_of(scheduler));
         Self::with(script, planners, invariants)
     }
 

@@ -13,13 +13,13 @@ use crate::sim::World;
 /// also follow views that are further apart.
 const EVERY: usize = 16;
 
-pub(crate) struct Memory {
+pub(super) struct Memory {
     scheduler: Arc<StrategyScheduler>,
     commits: usize,
 }
 
 impl Memory {
-    pub(crate) fn of(scheduler: Arc<StrategyScheduler>) -> Self {
+    pub(super) fn of(scheduler: Arc<StrategyScheduler>) -> Self {
         Self { scheduler, commits: 0 }
     }
 

@@ -18,7 +18,7 @@ mod b4_replicas;
 mod b5_stop_first;
 mod b6_global;
 mod b7_placement;
-pub(super) mod b8_memory;
+mod b8_memory;
 mod b9_rollouts;
 mod c1_addresses;
 mod c2_free;
@@ -32,6 +32,7 @@ mod e4_remains;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::executor::Found;
@@ -39,6 +40,7 @@ use swarm_core::model::{
     NodeId, Service, ServiceId, Task, TaskId, TaskState, UpdateOrder, Version,
 };
 use swarm_core::store::{Commit, Object, Snapshot};
+use swarm_sched::place::StrategyScheduler;
 
 use super::World;
 use super::consensus::Committed;
@@ -127,6 +129,12 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
     ]
 }
 
+/// That what a scheduler remembers is what the state says. Not one of [`all`]: it needs the scheduler.
+#[must_use]
+pub fn memory_of(scheduler: Arc<StrategyScheduler>) -> Box<dyn Invariant> {
+    Box::new(b8_memory::Memory::of(scheduler))
+}
+
 /// One commit, with the state that it made.
 struct Step<'a> {
     entry: &'a Committed,
@@ -159,7 +167,7 @@ impl Place {
     }
 
     /// The tasks of the place; what shall be removed fills none.
-    fn tasks(self, view: &Snapshot) -> impl Iterator<Item = &std::sync::Arc<Task>> {
+    fn tasks(self, view: &Snapshot) -> impl Iterator<Item = &Arc<Task>> {
         view.tasks_of(self.service).filter(move |task| {
             task.desired_state != TaskState::Remove && Self::of(view, task) == self
         })

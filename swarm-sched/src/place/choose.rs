@@ -76,6 +76,14 @@ impl StrategyScheduler {
     pub fn check(&self, view: &Snapshot) -> Result<(), String> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).check(view)
     }
+
+    /// Remembers what it would if what leads from one view to another had happened, without there being
+    /// a view in which it has: plants the bug that [`check`](Self::check) is to find, for tests of
+    /// whatever calls that. O(what differs).
+    pub fn misremember(&self, from: &Snapshot, to: &Snapshot) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.loads.follow(from, to);
+    }
 }
 
 impl Scheduler for StrategyScheduler {
