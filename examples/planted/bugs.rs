@@ -11,7 +11,7 @@ use swarm::core::scheduler::Scheduler;
 use swarm::core::store::{Change, Object, ObjectRef, Snapshot};
 use swarm::core::time::Nanos;
 use swarm::net::MemoryNetwork;
-use swarm::sched::place::StrategyScheduler;
+use swarm::sched::place::{PREEMPTION_LABEL, PRIORITY_LABEL, StrategyScheduler};
 use swarm::sim::Invariant;
 use swarm::sim::invariant;
 use swarm::sim::meddle::Meddle;
@@ -135,6 +135,7 @@ pub(crate) fn all() -> Vec<Bug> {
     bugs.extend(updates());
     bugs.extend(placement());
     bugs.extend(memory());
+    bugs.extend(preemption());
     bugs.extend(addresses());
     bugs.extend(removal());
     bugs.extend(shells());
@@ -333,6 +334,53 @@ fn memory() -> Vec<Bug> {
             let runs = |task: &Task| task.status.state == TaskState::Running;
             runs(old) && runs(new) && old.is_wanted() && !new.is_wanted()
         }),
+    ]
+}
+
+fn preemption() -> Vec<Bug> {
+    vec![
+        liar(
+            "those that matter more stop for those that matter less",
+            &["preempt"],
+            Lie::Services(|service| {
+                if let Some(label) = service.spec.labels.get_mut(PRIORITY_LABEL) {
+                    *label = label.parse().map_or(0, |number: i32| -number).to_string();
+                }
+            }),
+        ),
+        liar(
+            "more tasks than may are on their way out for others",
+            &["preempt"],
+            Lie::Cluster(|cluster| {
+                if let Some(label) = cluster.spec.labels.get_mut(PREEMPTION_LABEL) {
+                    *label = "99".to_owned();
+                }
+            }),
+        ),
+        liar(
+            "tasks stop for others that are promised nothing",
+            &["preempt"],
+            Lie::Plan(|_, plan, _| {
+                plan.changes.retain(|change| match change {
+                    Change::Update(Object::Task(task)) => !task.is_promised(),
+                    _ => true,
+                });
+            }),
+        ),
+        liar(
+            "what is promised to a task is given to others",
+            &["place"],
+            Lie::Tasks(|task| {
+                if task.is_promised() {
+                    Arc::make_mut(&mut task.spec).resources = None;
+                }
+            }),
+        ),
+        liar(
+            "what had to leave makes others leave",
+            &["preempt"],
+            Lie::Tasks(|task| task.displaced = false),
+        ),
     ]
 }
 

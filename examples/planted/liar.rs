@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use swarm::core::control::{Ctx, Key, Plan, Planner};
-use swarm::core::model::{Node, Service, Task};
+use swarm::core::model::{Cluster, Node, Service, Task};
 use swarm::core::store::{Change, Event, Object, Snapshot};
 use swarm::core::time::Timestamp;
 
 /// What is wrong.
 #[derive(Clone, Copy)]
 pub(crate) enum Lie {
+    /// The planner sees a cluster with settings that are not so.
+    Cluster(fn(&mut Cluster)),
     /// The planner sees services that are not so.
     Services(fn(&mut Service)),
     /// The planner sees tasks that are not so.
@@ -56,6 +58,7 @@ impl Planner for Liar {
 fn shown(lie: Lie, view: &Snapshot) -> Snapshot {
     let mut shown = view.clone();
     let objects: Vec<Object> = match lie {
+        Lie::Cluster(edit) => edited(view.clusters.iter(), edit),
         Lie::Services(edit) => edited(view.services.iter(), edit),
         Lie::Tasks(edit) => edited(view.tasks.iter(), edit),
         Lie::Nodes(edit) => edited(view.nodes.iter(), edit),

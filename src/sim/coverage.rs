@@ -46,6 +46,8 @@ pub const REQUIRED: &[&str] = &[
     "leader: an earlier leader learns of its successor",
     "leader: gives up without a majority",
     "manager: recovers from its disk",
+    "preemption: a promise is kept",
+    "preemption: a task leaves for another",
     "store: a batch of an earlier leader arrives",
     "store: a conflict is decided again",
     "store: a follower is caught up by a snapshot",
@@ -93,6 +95,16 @@ fn met(event: &Event) -> Option<&'static str> {
 }
 
 fn task(old: &Task, new: &Task) -> Option<&'static str> {
+    if old.preempted.is_none() && new.preempted.is_some() {
+        return Some("preemption: a task leaves for another");
+    }
+    if old.is_promised() {
+        return Some(match new.status.state {
+            TaskState::Pending if new.is_wanted() => return None,
+            TaskState::Assigned => "preemption: a promise is kept",
+            _ => "preemption: a promise is given up",
+        });
+    }
     if new.status.state == TaskState::Pending && old.status.err != new.status.err {
         return Some("task: waits for a node");
     }

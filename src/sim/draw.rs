@@ -11,6 +11,7 @@ use swarm_core::model::{
     ServiceSpec, SpreadOver, TaskSpec, UpdateConfig, UpdateOrder,
 };
 use swarm_core::time::Nanos;
+use swarm_sched::place::PRIORITY_LABEL;
 
 use super::dice::Dice;
 use super::script::{Action, Edit, Fault, FaultKind, Request, Script};
@@ -65,7 +66,10 @@ pub fn draw(seed: u64, size: &Size) -> Script {
     });
     let platforms = Dice::new(seed, "platforms");
     let strategies = Dice::new(seed, "strategies");
-    let mut drawing = Drawing { script, dice, platforms, strategies, lasts: size.lasts };
+    let mut priorities = Dice::new(seed, "priorities");
+    script.preemption = priorities.percent(25).then(|| priorities.between(1, 5) as usize);
+    let lasts = size.lasts;
+    let mut drawing = Drawing { script, dice, platforms, strategies, priorities, lasts };
     drawing.clients(size);
     drawing.faults(size);
     let mut script = drawing.script;
@@ -79,6 +83,7 @@ struct Drawing {
     /// For what was added later: so nothing else is drawn otherwise.
     platforms: Dice,
     strategies: Dice,
+    priorities: Dice,
     lasts: Duration,
 }
 
@@ -237,7 +242,7 @@ impl Drawing {
             let image = *self.dice.pick(&["done", "done", "tries", "crash", "steady"]);
             task.container.get_or_insert_default().image = format!("{image}:1");
         }
-        ServiceSpec {
+        let mut spec = ServiceSpec {
             name: name.to_owned(),
             task: Arc::new(task),
             mode,
@@ -246,6 +251,27 @@ impl Drawing {
             endpoint: self.endpoint(),
             labels: self.strategy(),
             ..ServiceSpec::default()
+        };
+        self.priority(&mut spec);
+        spec
+    }
+
+    /// How much the service matters, where some may make room for others; and more of what a node
+    /// has, so that there is little of it.
+    fn priority(&mut self, spec: &mut ServiceSpec) {
+        if self.script.preemption.is_none() {
+            return;
+        }
+        if self.priorities.percent(70) {
+            let priority = self.priorities.pick(&[-5, 0, 1, 2, 3, 5, 10]).to_string();
+            spec.labels.insert(PRIORITY_LABEL.to_owned(), priority);
+        }
+        if self.priorities.percent(80) {
+            let nano_cpus = *self.priorities.pick(&[1, 2, 3, 4, 6]) * 1_000_000_000;
+            let memory_bytes = *self.priorities.pick(&[0, 0, 3, 6]) << 30;
+            let reservations = Resources { nano_cpus, memory_bytes, ..Resources::default() };
+            let resources = &mut Arc::make_mut(&mut spec.task).resources;
+            resources.get_or_insert_default().reservations = Some(reservations);
         }
     }
 

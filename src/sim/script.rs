@@ -26,6 +26,9 @@ pub struct Script {
     pub lost: Vec<usize>,
     /// So many tasks move together at most, and then none for so long, if tasks move at all.
     pub rebalance: Option<(usize, Duration)>,
+    /// So many tasks may be on their way out at the same time for others of higher priority, if the
+    /// cluster lets tasks be stopped for others at all.
+    pub preemption: Option<usize>,
 }
 
 /// Something that happens at a time.
@@ -216,6 +219,7 @@ impl Script {
             heal_at,
             lost: Vec::new(),
             rebalance: None,
+            preemption: None,
         }
     }
 

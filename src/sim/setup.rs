@@ -7,6 +7,7 @@ use swarm_core::model::{
     Availability, CaConfig, ClusterSpec, JoinTokens, Node, NodeRole, NodeSpec, RootCa, TlsInfo,
 };
 use swarm_core::store::{Batch, Change};
+use swarm_sched::place::PREEMPTION_LABEL;
 
 use super::consensus::{Author, TICK};
 use super::host::{Host, WallClock};
@@ -57,9 +58,13 @@ impl World {
 
     /// What `docker swarm init` and the joins of the other nodes write.
     fn first_objects(&mut self) -> Vec<Change> {
+        let most =
+            self.script.preemption.map(|most| (PREEMPTION_LABEL.to_owned(), most.to_string()));
+        let labels = most.into_iter().collect();
+        let ca_config = CaConfig::default();
         let cluster = NewCluster {
             id: self.ids.next(),
-            spec: ClusterSpec { ca_config: CaConfig::default(), ..ClusterSpec::default() },
+            spec: ClusterSpec { labels, ca_config, ..ClusterSpec::default() },
             addr_pool: Vec::new(),
             subnet_size: 0,
             data_path_port: 0,

@@ -85,6 +85,7 @@ impl<Play: FnMut(&Script) -> Option<Violation>> Search<Play> {
     fn fewer_nodes(&mut self) {
         self.takes(Script { lost: Vec::new(), ..self.best.clone() });
         self.takes(Script { rebalance: None, ..self.best.clone() });
+        self.takes(Script { preemption: None, ..self.best.clone() });
         for node in (0..self.best.nodes()).rev() {
             if node > 0 {
                 self.takes(without(&self.best, node));
@@ -118,7 +119,8 @@ impl<Play: FnMut(&Script) -> Option<Violation>> Search<Play> {
 }
 
 /// Parts of a service that a failure may not need.
-const PLAINER: [fn(&mut ServiceSpec); 7] = [
+const PLAINER: [fn(&mut ServiceSpec); 8] = [
+    |spec| spec.labels.clear(),
     |spec| (spec.update_config, spec.rollback_config) = (None, None),
     |spec| spec.endpoint = None,
     |spec| Arc::make_mut(&mut spec.task).networks.clear(),

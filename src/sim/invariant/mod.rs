@@ -11,6 +11,7 @@ mod b10_restarts;
 mod b11_records;
 mod b12_jobs;
 mod b13_moves;
+mod b14_preemption;
 mod b1_states;
 mod b2_reporters;
 mod b3_references;
@@ -117,6 +118,7 @@ pub fn all() -> Vec<Box<dyn Invariant>> {
         Box::<b11_records::Records>::default(),
         Box::<b12_jobs::Jobs>::default(),
         Box::<b13_moves::Moves>::default(),
+        Box::<b14_preemption::Preemption>::default(),
         Box::new(c1_addresses::Addresses),
         Box::new(c2_free::Free::default()),
         Box::new(c3_reuse::Reuse),

@@ -20,9 +20,9 @@
 //! ```
 //!
 //! Before the first time stand `managers N` and `workers N` (1 each unless said), `seed N` (1),
-//! `heal TIME` (when the last entry is over), `lost NODE…` and `rebalance MOVES/TIME`. Nodes are called `manager1` and
-//! `worker1`. A time begins each other line. `expect` must be true then, `always` from then on
-//! `for` a while. `docker stack deploy` stands for a new specification of the whole service, with
+//! `heal TIME` (when the last entry is over), `lost NODE…`, `rebalance MOVES/TIME` and
+//! `preemption TASKS`. Nodes are called `manager1` and `worker1`. A time begins each other line.
+//! `expect` must be true then, `always` from then on `for` a while. `docker stack deploy` stands for a new specification of the whole service, with
 //! the flags of `docker service create`. What an image does is in its name: see
 //! [`Behaviour`](super::machine::Behaviour).
 
@@ -100,6 +100,9 @@ impl fmt::Display for Script {
         if let Some((moves, interval)) = self.rebalance {
             writeln!(f, "rebalance {moves}/{}", duration_text(interval))?;
         }
+        if let Some(most) = self.preemption {
+            writeln!(f, "preemption {most}")?;
+        }
         for Entry { at, action } in &self.entries {
             let action = self.describe(action);
             writeln!(f, "{:>5}  {action}", duration_text(*at))?;
@@ -176,6 +179,7 @@ fn read_line(
             let (moves, interval) = rate.split_once('/').ok_or("MOVES/TIME is expected")?;
             script.rebalance = Some((number(moves)?, duration(interval)?));
         }
+        ["preemption", most] => script.preemption = Some(number(most)?),
         ["lost", names @ ..] => {
             let lost = names.iter().map(|name| nodes.number(name));
             script.lost = lost.collect::<Result<_, _>>()?;
