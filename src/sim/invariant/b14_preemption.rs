@@ -2,7 +2,7 @@
 //! most as that says are on their way out together. Each matters less than the task that comes, and all
 //! of them together no more; that task has their node, promised in the same commit, and is not there for
 //! want of room that was taken for another. Of what is promised nothing is given away. At rest nobody
-//! stops for anybody any more, and every promise is kept.
+//! stops for anybody any more, whatever fails again and again, and every promise is kept.
 //!
 //! A client may change a priority while a plan is on its way: what it was a moment ago counts as well.
 
@@ -15,7 +15,7 @@ use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 use swarm_sched::place::PRIORITY_LABEL;
 
-use super::{Invariant, PLAN_ON_ITS_WAY, Step, ended_on_its_own, steps};
+use super::{Invariant, PLAN_ON_ITS_WAY, Step, steps};
 use crate::sim::World;
 
 /// At rest, this is how long nobody has stopped for another, and how old the youngest promise is.
@@ -27,8 +27,6 @@ pub(super) struct Preemption {
     priorities: BTreeMap<ServiceId, Vec<(Timestamp, i64)>>,
     /// When a task was last told to make room, by the true time.
     last: Option<Timestamp>,
-    /// When a task last ended on its own that was to run, by the true time.
-    ended: Option<Timestamp>,
 }
 
 impl Invariant for Preemption {
@@ -49,9 +47,7 @@ impl Invariant for Preemption {
                 return Err(format!("{} waits for nobody on a promised node", task.name()));
             }
         }
-        // What ends again and again needs room again and again, which others had meanwhile.
-        let restless = self.ended.is_some_and(|at| world.now().since(at) < STILL * 2);
-        match self.last.is_none_or(still) || restless {
+        match self.last.is_none_or(still) {
             true => Ok(()),
             false => Err("tasks still stop for others".to_owned()),
         }
@@ -68,9 +64,6 @@ impl Preemption {
             }
             let (old, Some(new)) = (event.old_task(), event.new_task()) else { continue };
             let was = |is: fn(&Task) -> bool| old.is_some_and(|old| is(old));
-            if ended_on_its_own(new) && new.is_wanted() && !was(ended_on_its_own) {
-                self.ended = Some(now);
-            }
             if new.preempted.is_some() && !was(|old| old.preempted.is_some()) {
                 leaving.insert(new.id, (old.is_none_or(|old| old.is_wanted()), new));
             }

@@ -168,8 +168,8 @@ crate::object! {
         /// The tasks that make room for it. While it is pending, and has these, its node is promised
         /// to it: what it needs there is given to nobody else. (Ours.)
         room_from: Vec<TaskId> = "RoomFrom" omit,
-        /// Whether it came after a task that made room, and has had no node since: then nobody makes
-        /// room for it. (Ours.)
+        /// Whether nobody makes room for it: it came after a task that had to, and has had no node
+        /// since; or after one for which others did, and which did not last. (Ours.)
         displaced: bool = "Displaced" omit,
         /// The client's registry credentials; never in an API response. (Ours.)
         registry_auth: Option<SecretBytes> = "RegistryAuth" omit,

@@ -18,6 +18,7 @@ use swarm_core::time::{Nanos, Timestamp};
 
 use super::clean::Clean;
 use super::slots::{Maker, Place, Slot, goal, rank};
+use crate::place::failures;
 
 /// How long a replacement waits for its predecessor to stop.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -110,8 +111,24 @@ pub(super) fn start(
     if task.start_after.is_some() || task.start_after_stop_of.is_some() {
         task.desired_state = TaskState::Ready;
     }
+    task.displaced = is_displaced(old, task);
+}
+
+/// Whether nobody leaves for the task that comes after this one: it had to leave itself and has had no
+/// node since; or others left for it, or for one before it, and it did not last: for what fails again and
+/// again they would leave again and again. A new specification may be what mends that.
+fn is_displaced(old: &Task, new: &Task) -> bool {
     let had_no_node = old.status.state < TaskState::Assigned;
-    task.displaced = old.preempted.is_some() || (old.displaced && had_no_node);
+    let in_vain = ended_on_its_own(old) && !has_lasted(old);
+    let still =
+        (old.displaced && (had_no_node || in_vain)) || (!old.room_from.is_empty() && in_vain);
+    old.preempted.is_some() || (still && old.spec_version == new.spec_version)
+}
+
+/// Whether a task ran for so long that its failures before are forgotten.
+fn has_lasted(task: &Task) -> bool {
+    let ran = task.running_since.zip(task.ended_at);
+    ran.is_some_and(|(since, end)| end.since(since) >= failures::MEMORY)
 }
 
 /// The tasks of a slot that were told to stop and have not. One that never reached its node stops at

@@ -7,8 +7,9 @@
 //! finds all of it in the store.
 //!
 //! Why this comes to an end: only strictly lower priorities leave, so a task can never take back what
-//! was taken for it; what comes after a task that left ([`Task::displaced`]) makes nobody leave; and
-//! those who leave do not matter more, added up, than who comes.
+//! was taken for it; what comes after a task that left, or for which others left and which did not last
+//! ([`Task::displaced`]), makes nobody leave; and those who leave do not matter more, added up, than who
+//! comes.
 //!
 //! Which tasks leave is chosen by the filters of this crate (`victims`), and whether that helps is
 //! for the cluster's [`Scheduler`] to say: it is asked about a view without them.
@@ -156,7 +157,7 @@ fn limit(view: &Snapshot) -> usize {
 }
 
 /// Whether others may be stopped for a task. Not for one that waits for its own predecessor to stop,
-/// and not for one that comes after a task which had to leave.
+/// and not for one that is [displaced](Task::displaced).
 fn is_refused(task: &Task) -> bool {
     let runs = matches!(task.desired_state, TaskState::Running | TaskState::Complete);
     let refused = task.status.state == TaskState::Pending && !task.status.err.is_empty();

@@ -14,6 +14,7 @@ use super::loads::Loads;
 use super::scheduler::wishes;
 use super::{Overcommit, PREEMPTION_LABEL, PRIORITY_LABEL, Preempt, StrategyScheduler, priority};
 use crate::cluster::{Whole, image, memory, planners, replicas};
+use crate::dry_run::agents;
 use crate::world::{port, template};
 
 /// A cluster that allows so many tasks to be on their way out at the same time.
@@ -247,6 +248,50 @@ fn what_had_to_leave_makes_nobody_leave() {
     whole.commit(whole.changed(large, |spec| replicas(spec, 2)));
     whole.run();
     assert_eq!(["huge", "large", "small"].map(|name| running(&whole, name)), [1, 1, 0]);
+}
+
+#[test]
+fn nobody_leaves_again_for_what_did_not_last() {
+    for lasts in [false, true] {
+        let mut whole = cluster(9);
+        room(&mut whole, "a", 4);
+        whole.create("low", wish(0, 1, 4));
+        let service = whole.proposal("high", wish(5, 1, 4));
+        let high = service.id;
+        whole.commit(service);
+        // Its node alone keeps it waiting.
+        loop {
+            whole.plan();
+            let view = whole.view();
+            let low = tasks(&whole, "low").iter().map(|task| task.id).collect();
+            match agents::answers(&view, ServiceId::NIL, &low, whole.now) {
+                answers if answers.is_empty() => break,
+                answers => whole.write(answers),
+            }
+        }
+        let ends = |whole: &mut Whole, state| {
+            let runs = tasks(whole, "high").into_iter().find(|task| task.is_wanted()).unwrap();
+            assert!(runs.node_id.is_some());
+            let ended = TaskStatus::new(state, whole.now, "ended");
+            whole.write(vec![Change::Advance(runs.id, Box::new(ended))]);
+            whole.plan();
+        };
+        if lasts {
+            whole.run();
+            ends(&mut whole, TaskState::Failed);
+        } else {
+            ends(&mut whole, TaskState::Rejected);
+        }
+        // The next one has the room at once. It is rejected, and until its delay is over there is none.
+        ends(&mut whole, TaskState::Rejected);
+        whole.run();
+        let expected = if lasts { [0, 1] } else { [1, 0] };
+        assert_eq!(["low", "high"].map(|name| running(&whole, name)), expected, "{lasts}");
+        // What was changed may last.
+        whole.commit(whole.changed(high, |spec| image(spec, "mended")));
+        whole.run();
+        assert_eq!(["low", "high"].map(|name| running(&whole, name)), [0, 1]);
+    }
 }
 
 #[test]
