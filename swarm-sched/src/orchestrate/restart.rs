@@ -111,18 +111,24 @@ pub(super) fn start(
     if task.start_after.is_some() || task.start_after_stop_of.is_some() {
         task.desired_state = TaskState::Ready;
     }
-    task.displaced = is_displaced(old, task);
+    task.displaced = is_displaced(view, old, task);
 }
 
 /// Whether nobody leaves for the task that comes after this one: it had to leave itself and has had no
-/// node since; or others left for it, or for one before it, and it did not last: for what fails again and
-/// again they would leave again and again. A new specification may be what mends that.
-fn is_displaced(old: &Task, new: &Task) -> bool {
+/// node since; or others left for it, or for one before it, in vain: it did not last, or the node did not
+/// suit it then. They would leave again and again. A new specification may be what mends that.
+fn is_displaced(view: &Snapshot, old: &Task, new: &Task) -> bool {
     let had_no_node = old.status.state < TaskState::Assigned;
-    let in_vain = ended_on_its_own(old) && !has_lasted(old);
-    let still =
-        (old.displaced && (had_no_node || in_vain)) || (!old.room_from.is_empty() && in_vain);
-    old.preempted.is_some() || (still && old.spec_version == new.spec_version)
+    let failed = ended_on_its_own(old) && !has_lasted(old);
+    let node = || old.node_id.and_then(|node| view.nodes.get(node));
+    let takes_tasks = |node: &Arc<Node>| {
+        node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
+    };
+    let in_vain = failed || (had_no_node && node().is_some_and(takes_tasks));
+    let still = old.displaced && (had_no_node || failed);
+    let made_room = !old.room_from.is_empty();
+    old.preempted.is_some()
+        || (old.spec_version == new.spec_version && (still || (made_room && in_vain)))
 }
 
 /// Whether a task ran for so long that its failures before are forgotten.
