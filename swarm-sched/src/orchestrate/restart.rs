@@ -111,13 +111,14 @@ pub(super) fn start(
     if task.start_after.is_some() || task.start_after_stop_of.is_some() {
         task.desired_state = TaskState::Ready;
     }
-    task.displaced = is_displaced(view, old, task);
+    task.displaced = is_displaced(view, slot, task);
 }
 
-/// Whether nobody leaves for the task that comes after this one: it had to leave itself and has had no
-/// node since; or others left for it, or for one before it, in vain: it did not last, or the node did not
-/// suit it then. They would leave again and again. A new specification may be what mends that.
-fn is_displaced(view: &Snapshot, old: &Task, new: &Task) -> bool {
+/// Whether nobody leaves for the next task of a slot: the last had to leave itself and has had no node
+/// since; or others left for it, or for one before it, in vain: it did not last, or the node did not suit
+/// it then. They would leave again and again. A new specification may be what mends that.
+pub(super) fn is_displaced(view: &Snapshot, slot: Slot<'_>, new: &Task) -> bool {
+    let old = slot.newest();
     let had_no_node = old.status.state < TaskState::Assigned;
     let failed = ended_on_its_own(old) && !has_lasted(old);
     let node = || old.node_id.and_then(|node| view.nodes.get(node));

@@ -401,6 +401,8 @@ impl Rollout {
             restart::start(view, &mut new, now, (slot, old.unwrap_or(slot.newest())), now);
             let stop = |task: &Arc<Task>| Change::Desire(task.id, TaskState::Shutdown);
             plan.changes.extend(slot.wanted().map(stop));
+        } else {
+            new.displaced = restart::is_displaced(view, slot, &new);
         }
         plan.changes.push(Change::create(new));
     }

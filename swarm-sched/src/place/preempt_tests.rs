@@ -12,7 +12,10 @@ use swarm_core::store::{Change, Event, Snapshot};
 use super::load::occupies;
 use super::loads::Loads;
 use super::scheduler::wishes;
-use super::{AFFINITY_LABEL, Overcommit, PREEMPTION_LABEL, PRIORITY_LABEL, Preempt, StrategyScheduler, priority};
+use super::{
+    AFFINITY_LABEL, Overcommit, PREEMPTION_LABEL, PRIORITY_LABEL, Preempt, StrategyScheduler,
+    priority,
+};
 use crate::cluster::{Whole, image, memory, planners, replicas};
 use crate::dry_run::agents;
 use crate::world::{port, template};
@@ -297,15 +300,20 @@ fn nobody_leaves_again_for_what_did_not_last() {
 /// What is promised is room, and nothing keeps away whom the task keeps away from.
 #[test]
 fn nobody_leaves_again_for_what_was_promised_a_node_in_vain() {
-    let mut whole = cluster(9);
-    room(&mut whole, "a", 8);
-    whole.create("low", wish(0, 1, 4));
-    whole.create("high", |spec| {
-        wish(5, 1, 4)(spec);
-        spec.labels.insert(AFFINITY_LABEL.to_owned(), "service!=low".to_owned());
-    });
-    assert_eq!(["low", "high"].map(|name| running(&whole, name)), [1, 0]);
-    assert_eq!(preempted(&whole.view()), 1, "once");
+    for order in [UpdateOrder::StopFirst, UpdateOrder::StartFirst] {
+        let mut whole = cluster(9);
+        room(&mut whole, "a", 8);
+        whole.create("low", wish(0, 1, 4));
+        let high = whole.create("high", wish(5, 1, 16));
+        whole.commit(whole.changed(high, |spec| {
+            memory(spec, 4);
+            spec.labels.insert(AFFINITY_LABEL.to_owned(), "service!=low".to_owned());
+            spec.update_config = Some(UpdateConfig { order: Some(order), ..Default::default() });
+        }));
+        whole.run();
+        assert_eq!(["low", "high"].map(|name| running(&whole, name)), [1, 0]);
+        assert_eq!(preempted(&whole.view()), 1, "once, {order:?}");
+    }
 }
 
 #[test]
