@@ -35,9 +35,12 @@ pub(crate) struct Bug {
     pub(crate) meddle: Meddle,
 }
 
+/// What plays, and what watches it.
+type World = (Vec<Arc<dyn Planner>>, Vec<Box<dyn Invariant>>);
+
 impl Bug {
     /// This library's planners with the bug in them, and its invariants.
-    pub(crate) fn world(&self) -> (Vec<Arc<dyn Planner>>, Vec<Box<dyn Invariant>>) {
+    pub(crate) fn world(&self) -> World {
         let driver = Arc::new(MemoryNetwork::default());
         let memory = Arc::<StrategyScheduler>::default();
         let scheduler: Arc<dyn Scheduler> = match self.missed {
