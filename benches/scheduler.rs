@@ -1,13 +1,14 @@
 //! Scheduling: from tasks that wait to tasks that have nodes, committed to the store.
 //!
-//! The shapes are SwarmKit's (`manager/scheduler`, `benchScheduler`): so many equal nodes, so many
-//! pending tasks of no service; in the constrained ones the tasks are in a network whose driver
-//! every third node has. Ours go through the controller and the store in memory, and their end is
-//! the last commit. SwarmKit decides each of those tasks by itself, and our planner asks for all that
-//! are alike at once; so beside them are tasks that really share nothing, each of a service of its own:
+//! The shapes and the work are SwarmKit's (`manager/scheduler`, `benchScheduler`): so many equal nodes,
+//! so many tasks for which all has been allocated, of no service; in the constrained ones the tasks are
+//! in a network whose driver every third node has. The planner that places is the only one, as the
+//! scheduler is there; ours goes through the controller and the store in memory, and the end is the
+//! last commit. SwarmKit decides each of those tasks by itself, and our planner asks for all that are
+//! alike at once; so beside them are tasks that really share nothing, each of a service of its own:
 //! plain, in that network, with placement preferences and with reservations. Then the shape of a
-//! cluster that comes up, many services of ten tasks; and one more decision on a cluster that runs, by
-//! its size.
+//! cluster that comes up, many services of ten tasks, whose allocation is measured too; and one more
+//! decision on a cluster that runs, by its size.
 
 use std::sync::Arc;
 
@@ -98,6 +99,20 @@ fn pending(node_count: usize, task_count: usize, needs: Needs) -> Snapshot {
     stored(changes)
 }
 
+/// What a planner of every manager does before its tasks are placed.
+fn allocator() -> Arc<dyn Planner> {
+    Arc::new(Allocate::default())
+}
+
+fn placer() -> Arc<dyn Planner> {
+    Arc::new(Place::default())
+}
+
+/// Pending tasks of many services, so many each, as the allocator leaves them.
+fn allocated(nodes: usize, count: usize, each: u64, needs: Needs) -> Snapshot {
+    settle(services(nodes, count, each, needs), vec![allocator()])
+}
+
 /// New tasks of many services, so many each. Those in the network have been given their addresses.
 fn services(node_count: usize, service_count: usize, each: u64, needs: Needs) -> Snapshot {
     let mut ids = IdSource::seeded(2);
@@ -149,15 +164,17 @@ fn stored(changes: Vec<Change>) -> Snapshot {
     store.snapshot()
 }
 
-/// What a new leader does: steps and commits until nothing is left to do. Not inlined, so that a
-/// profile tells it from the making of what it begins with.
+/// What is measured, and nothing else: not inlined, so that a profile tells it from the rest.
 #[inline(never)]
-fn settle(start: Snapshot) -> Snapshot {
+fn measured(start: Snapshot, planners: Vec<Arc<dyn Planner>>) -> Snapshot {
+    std::hint::black_box(settle(start, planners))
+}
+
+/// What a new leader does: steps and commits until nothing is left to do.
+fn settle(start: Snapshot, planners: Vec<Arc<dyn Planner>>) -> Snapshot {
     let store = MemoryStore::new(start);
     let mut view = store.snapshot();
     let mut watch = store.watch(view.version());
-    let planners: Vec<Arc<dyn Planner>> =
-        vec![Arc::new(Allocate::default()), Arc::new(Place::default())];
     let mut controller = Controller::new(planners, Epoch(1), &view);
     let mut ids = IdSource::seeded(3);
     loop {
@@ -169,13 +186,18 @@ fn settle(start: Snapshot) -> Snapshot {
         }
         view = store.snapshot();
     }
-    let assigned = |task: &Arc<Task>| task.status.state == TaskState::Assigned;
-    assert!(view.tasks.by_service().all(assigned), "every task must have found a node");
     view
 }
 
-fn bench(bencher: Bencher<'_, '_>, start: Snapshot) {
-    bencher.with_inputs(|| start.clone()).bench_local_values(settle);
+fn bench(bencher: Bencher<'_, '_>, start: Snapshot, planners: &[fn() -> Arc<dyn Planner>]) {
+    bencher
+        .with_inputs(|| (start.clone(), planners.iter().map(|new| new()).collect()))
+        .bench_local_values(|(start, planners)| {
+            let view = measured(start, planners);
+            let assigned = |task: &Arc<Task>| task.status.state == TaskState::Assigned;
+            assert!(view.tasks.by_service().all(assigned), "every task must have found a node");
+            view
+        });
 }
 
 #[divan::bench(
@@ -184,7 +206,7 @@ fn bench(bencher: Bencher<'_, '_>, start: Snapshot) {
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000), (100_000, 1_000)]
 )]
 fn scheduler(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    bench(bencher, pending(nodes, tasks, Needs::Nothing));
+    bench(bencher, pending(nodes, tasks, Needs::Nothing), &[placer]);
 }
 
 #[divan::bench(
@@ -193,7 +215,7 @@ fn scheduler(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
 )]
 fn scheduler_constraints(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    bench(bencher, pending(nodes, tasks, Needs::Plugin));
+    bench(bencher, pending(nodes, tasks, Needs::Plugin), &[placer]);
 }
 
 #[divan::bench(
@@ -202,7 +224,7 @@ fn scheduler_constraints(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000), (100_000, 1_000)]
 )]
 fn scheduler_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    bench(bencher, services(nodes, tasks, 1, Needs::Nothing));
+    bench(bencher, allocated(nodes, tasks, 1, Needs::Nothing), &[placer]);
 }
 
 #[divan::bench(
@@ -211,7 +233,7 @@ fn scheduler_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usi
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
 )]
 fn constraints_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    bench(bencher, services(nodes, tasks, 1, Needs::Plugin));
+    bench(bencher, allocated(nodes, tasks, 1, Needs::Plugin), &[placer]);
 }
 
 #[divan::bench(
@@ -220,12 +242,12 @@ fn constraints_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, u
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
 )]
 fn preferences_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    bench(bencher, services(nodes, tasks, 1, Needs::Preferences));
+    bench(bencher, allocated(nodes, tasks, 1, Needs::Preferences), &[placer]);
 }
 
 #[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (10_000, 100)])]
 fn preferences_of_services_of_1000(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
-    bench(bencher, services(nodes, count, 1_000, Needs::Preferences));
+    bench(bencher, allocated(nodes, count, 1_000, Needs::Preferences), &[placer]);
 }
 
 /// Of 32 sizes, which the scheduler knows after the first of each.
@@ -235,7 +257,7 @@ fn preferences_of_services_of_1000(bencher: Bencher<'_, '_>, (nodes, count): (us
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
 )]
 fn resources_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    bench(bencher, services(nodes, tasks, 1, Needs::Resources(32)));
+    bench(bencher, allocated(nodes, tasks, 1, Needs::Resources(32)), &[placer]);
 }
 
 /// Each of a size that no other has: each decision looks at every node.
@@ -245,23 +267,24 @@ fn resources_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usi
     args = [(1_000, 1_000), (1_000, 10_000), (1_000, 100_000)]
 )]
 fn resources_of_any_size(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usize)) {
-    bench(bencher, services(nodes, tasks, 1, Needs::Resources(i64::MAX)));
+    bench(bencher, allocated(nodes, tasks, 1, Needs::Resources(i64::MAX)), &[placer]);
 }
 
 #[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (10_000, 100)])]
 fn resources_of_services_of_1000(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
-    bench(bencher, services(nodes, count, 1_000, Needs::Resources(32)));
+    bench(bencher, allocated(nodes, count, 1_000, Needs::Resources(32)), &[placer]);
 }
 
 #[divan::bench(sample_count = 10, sample_size = 1, args = [(1_000, 100), (1_000, 1_000)])]
 fn allocate_and_place_services(bencher: Bencher<'_, '_>, (nodes, count): (usize, usize)) {
-    bench(bencher, services(nodes, count, 10, Needs::Nothing));
+    bench(bencher, services(nodes, count, 10, Needs::Nothing), &[allocator, placer]);
 }
 
 /// A cluster with ten running tasks on each node, 500 to a service, and one more pending task: of a
 /// new service, or of one of those.
 fn one_more(nodes: usize, new: bool) -> (Snapshot, Arc<Task>) {
-    let mut view = settle(services(nodes, nodes / 50, 500, Needs::Nothing));
+    let start = services(nodes, nodes / 50, 500, Needs::Nothing);
+    let mut view = settle(start, vec![allocator(), placer()]);
     let mut ids = IdSource::seeded(4);
     let known = view.services.iter().next().expect("there are services").id;
     let service = if new { ids.next() } else { known };

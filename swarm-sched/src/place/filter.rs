@@ -143,11 +143,17 @@ impl<'a> Demand<'a> {
 
     /// Whether these are its needs.
     pub(super) fn is_for(&self, needs: &Needs) -> bool {
-        let ours = self.plugins.iter().map(|plugin| (plugin.kind, plugin.name));
         self.reservation == needs.reservation.as_ref()
-            && self.texts == needs.constraints
-            && self.platforms == needs.platforms
             && self.host_ports == needs.host_ports
+            && self.suits_as(needs)
+    }
+
+    /// Whether every node that tasks of these needs [suit](Self::suits) suits it too, and no other:
+    /// what is needed of the room there may differ.
+    pub(super) fn suits_as(&self, needs: &Needs) -> bool {
+        let ours = self.plugins.iter().map(|plugin| (plugin.kind, plugin.name));
+        self.texts == needs.constraints
+            && self.platforms == needs.platforms
             && self.cluster_volumes == needs.cluster_volumes
             && ours.eq(needs.plugins.iter().map(|(kind, name)| (*kind, name.as_str())))
     }

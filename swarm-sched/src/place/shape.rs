@@ -49,18 +49,26 @@ impl Shape {
     }
 }
 
-/// The shapes that were asked about last.
+/// The shapes that were asked about last, the last one first.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Shapes(Vec<Shape>);
+#[expect(clippy::vec_box, reason = "each look moves those before the one that is found")]
+pub(super) struct Shapes(Vec<Box<Shape>>);
 
 impl Shapes {
-    /// Brings the shape of a demand to the front. O(shapes) where it is known, O(nodes) elsewhere.
+    /// Brings the shape of a demand to the front. O(shapes) where it is known. Where one is known
+    /// that only asks for more room or less, or for other ports, nodes suit this one as they suit that:
+    /// a copy of a set. Elsewhere O(nodes).
     pub(super) fn find(&mut self, demand: &Demand<'_>, nodes: &[NodeLoad]) {
         let known = self.0.iter().position(|shape| demand.is_for(&shape.needs));
         let at = known.unwrap_or_else(|| {
+            let related = self.0.iter().find(|shape| demand.suits_as(&shape.needs));
+            let suits = match related {
+                Some(shape) => shape.suits.clone(),
+                None => Bits::of(nodes.len(), |seat| demand.suits(&nodes[seat])),
+            };
             self.0.truncate(KEPT - 1);
-            let suits = Bits::of(nodes.len(), |seat| demand.suits(&nodes[seat]));
-            self.0.push(Shape { needs: demand.needs(), open: suits.clone(), suits });
+            let open = suits.clone();
+            self.0.push(Box::new(Shape { needs: demand.needs(), suits, open }));
             self.0.len() - 1
         });
         self.0[..=at].rotate_right(1);
