@@ -224,7 +224,8 @@ struct Working {
 
 impl Working {
     fn new(view: &Snapshot, now: Timestamp) -> Self {
-        Self { view: view.clone(), now, changes: Vec::new(), position: IdMap::default() }
+        let view = view.working_copy();
+        Self { view, now, changes: Vec::new(), position: IdMap::default() }
     }
 
     /// Shows a plan to whoever looks next; for each of its changes what it does.

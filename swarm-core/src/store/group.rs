@@ -18,10 +18,9 @@ use std::cmp::Ordering;
 use std::slice;
 use std::sync::Arc;
 
-use imbl::ordmap::DiffItem;
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
-use super::layered::write;
+use super::layered::{Layer, Layered};
 use super::memo::{Memo, Touched};
 use super::tables::Row;
 use crate::model::{Task, TaskId, TaskState};
@@ -53,9 +52,11 @@ struct Entry {
 
 #[derive(Clone, Default)]
 struct Many {
-    all: OrdMap<TaskId, Row<Task>>,
-    waiting: OrdSet<TaskId>,
-    removed: OrdSet<TaskId>,
+    all: Layered<TaskId, Row<Task>>,
+    waiting: Layered<TaskId, ()>,
+    removed: Layered<TaskId, ()>,
+    /// How many entries these have.
+    sizes: [usize; 3],
 }
 
 impl Default for Rows {
@@ -83,7 +84,7 @@ impl Rows {
     }
 
     /// Adds an entry to few.
-    fn insert(self, at: usize, entry: Entry) -> Self {
+    fn insert(self, layer: Layer, at: usize, entry: Entry) -> Self {
         match self {
             Self::Few(few) if few.is_empty() => Self::One(entry),
             Self::One(one) if at == 0 => Self::Few(vec![entry, one]),
@@ -94,20 +95,22 @@ impl Rows {
             }
             Self::Few(few) => {
                 let mut many = Many::default();
-                few.iter().chain([&entry]).for_each(|entry| many.put(None, &entry.task));
+                let all = few.iter().chain([&entry]);
+                all.for_each(|entry| many.put(Layer::Base, None, &entry.task));
                 Self::Many(Box::new(many))
             }
             Self::Many(mut many) => {
-                many.put(None, &entry.task);
+                many.put(layer, None, &entry.task);
                 Self::Many(many)
             }
         }
     }
 
     /// All of them in a map, which is made if they are few.
-    fn map(&self) -> OrdMap<TaskId, Row<Task>> {
+    fn map(&self) -> Layered<TaskId, Row<Task>> {
+        let entry = |entry: &Entry| (entry.id, Row(entry.task.clone()));
         match self.few() {
-            Ok(few) => few.iter().map(|entry| (entry.id, Row(entry.task.clone()))).collect(),
+            Ok(few) => Layered::from(few.iter().map(entry).collect::<OrdMap<_, _>>()),
             Err(many) => many.all.clone(),
         }
     }
@@ -121,7 +124,7 @@ impl Group {
                 let waits = few.iter().any(|entry| entry.waits);
                 (few.len(), waits, few.iter().any(|entry| entry.is_removed))
             }
-            Err(many) => (many.all.len(), !many.waiting.is_empty(), !many.removed.is_empty()),
+            Err(many) => (many.sizes[0], many.sizes[1] > 0, many.sizes[2] > 0),
         }
     }
 
@@ -135,7 +138,7 @@ impl Group {
     pub(super) fn values(&self) -> impl Iterator<Item = &Arc<Task>> {
         let (few, many) = self.parts();
         let few = few.iter().map(|entry| &entry.task);
-        few.chain(many.into_iter().flat_map(|many| many.all.values().map(|row| &row.0)))
+        few.chain(many.into_iter().flat_map(|many| many.all.iter().map(|(_, row)| &row.0)))
     }
 
     /// Those below `assigned`.
@@ -173,24 +176,26 @@ impl Group {
         self.memo.get(derive)
     }
 
-    pub(super) fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
+    pub(super) fn put(&mut self, layer: Layer, old: Option<&Task>, new: &Arc<Task>) {
         self.memo.touch(old.into_iter().chain([&**new]));
         match self.rows.few_mut() {
             Ok(few) => match find(few, new.id) {
                 Ok(at) => few[at] = Entry::of(new),
-                Err(at) => self.rows = std::mem::take(&mut self.rows).insert(at, Entry::of(new)),
+                Err(at) => {
+                    self.rows = std::mem::take(&mut self.rows).insert(layer, at, Entry::of(new));
+                }
             },
-            Err(many) => many.put(old, new),
+            Err(many) => many.put(layer, old, new),
         }
     }
 
-    pub(super) fn remove(&mut self, old: &Task) {
+    pub(super) fn remove(&mut self, layer: Layer, old: &Task) {
         self.memo.touch([old]);
         match &mut self.rows {
             Rows::One(one) if one.id == old.id => self.rows = Rows::default(),
             Rows::One(_) => {}
             Rows::Few(few) => few.retain(|entry| entry.id != old.id),
-            Rows::Many(many) => many.remove(old),
+            Rows::Many(many) => many.remove(layer, old),
         }
     }
 
@@ -204,12 +209,8 @@ impl Group {
         if let (Ok(old), Ok(new)) = (old.rows.few(), self.rows.few()) {
             return for_each_between(old, new, each);
         }
-        for item in old.rows.map().diff(&self.rows.map()) {
-            match item {
-                DiffItem::Add(_, new) => each(None, Some(&new.0)),
-                DiffItem::Update { old, new } => each(Some(&old.1.0), Some(&new.1.0)),
-                DiffItem::Remove(_, old) => each(Some(&old.0), None),
-            }
+        for (old, new) in self.rows.map().since(&old.rows.map()) {
+            each(old.map(|row| &row.0), new.map(|row| &row.0));
         }
     }
 }
@@ -230,20 +231,42 @@ impl Many {
         self.all.get(&id).map(|row| &row.0)
     }
 
-    fn each<'a>(&'a self, ids: &'a OrdSet<TaskId>) -> impl Iterator<Item = &'a Arc<Task>> {
-        ids.iter().filter_map(|id| self.get(*id))
+    fn each<'a>(&'a self, ids: &'a Layered<TaskId, ()>) -> impl Iterator<Item = &'a Arc<Task>> {
+        ids.iter().filter_map(|(id, ())| self.get(*id))
     }
 
-    fn put(&mut self, old: Option<&Task>, new: &Arc<Task>) {
-        write(&mut self.all, old.is_some(), new.id, Row(new.clone()));
-        list(&mut self.waiting, new.id, old.is_some_and(waits), waits(new));
-        list(&mut self.removed, new.id, old.is_some_and(is_removed), is_removed(new));
+    fn put(&mut self, layer: Layer, old: Option<&Task>, new: &Arc<Task>) {
+        self.all.write(layer, old.is_some(), new.id, Row(new.clone()));
+        self.sizes[0] += usize::from(old.is_none());
+        self.list(layer, new.id, old.map_or([false; 2], marks), marks(new));
     }
 
-    fn remove(&mut self, old: &Task) {
-        self.all.remove(&old.id);
-        list(&mut self.waiting, old.id, waits(old), false);
-        list(&mut self.removed, old.id, is_removed(old), false);
+    fn remove(&mut self, layer: Layer, old: &Task) {
+        self.all.remove(layer, &old.id);
+        self.sizes[0] -= 1;
+        self.list(layer, old.id, marks(old), [false; 2]);
+    }
+
+    /// Puts a task into the sets in which it was not, and takes it out of those where it no longer is.
+    fn list(&mut self, layer: Layer, id: TaskId, before: [bool; 2], after: [bool; 2]) {
+        let sets = [&mut self.waiting, &mut self.removed].into_iter().zip(&mut self.sizes[1..]);
+        for ((set, size), marks) in sets.zip(before.into_iter().zip(after)) {
+            match marks {
+                (false, true) => {
+                    set.write(layer, false, id, ());
+                    *size += 1;
+                }
+                (true, false) => {
+                    *size -= 1;
+                    // The last one goes with its set: to take it out, what it lies in would be copied.
+                    match (*size, layer) {
+                        (0, Layer::Base) => *set = Layered::default(),
+                        _ => set.remove(layer, &id),
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -269,15 +292,9 @@ fn for_each_between(
     }
 }
 
-/// Puts an entry into a set, or takes it out, where it was not so before.
-pub(super) fn list<T: Ord + Clone>(set: &mut OrdSet<T>, entry: T, before: bool, after: bool) {
-    match (before, after) {
-        (false, true) => drop(set.insert(entry)),
-        // The last one goes with its set: to take it out, what it lies in would be copied.
-        (true, false) if set.len() == 1 => *set = OrdSet::new(),
-        (true, false) => drop(set.remove(&entry)),
-        _ => {}
-    }
+/// Whether a task waits, and whether it is to be removed.
+fn marks(task: &Task) -> [bool; 2] {
+    [waits(task), is_removed(task)]
 }
 
 pub(super) fn waits(task: &Task) -> bool {
@@ -339,6 +356,7 @@ mod tests {
         for round in 0..400 {
             // It grows past the bound, shrinks to nothing, and grows again.
             let shrinks = round % 200 > 80;
+            let layer = if ids.below(2) == 0 { Layer::Base } else { Layer::Staged };
             let mut task = match ids.below(4) {
                 0 | 1 if !shrinks => Task { id: ids.next(), ..Task::default() },
                 _ if tasks.is_empty() => continue,
@@ -346,13 +364,13 @@ mod tests {
             };
             let at = tasks.binary_search_by_key(&task.id, |task| task.id);
             if let (true, Ok(at)) = (shrinks, at) {
-                group.remove(&tasks.remove(at));
+                group.remove(layer, &tasks.remove(at));
             } else {
                 let state = states[ids.below(3) as usize];
                 task.status = TaskStatus::new(state, Timestamp::ZERO, "");
                 task.desired_state = wishes[ids.below(2) as usize];
                 let task = Arc::new(task);
-                group.put(at.ok().map(|at| &*tasks[at]), &task);
+                group.put(layer, at.ok().map(|at| &*tasks[at]), &task);
                 match at {
                     Ok(at) => tasks[at] = task,
                     Err(at) => tasks.insert(at, task),

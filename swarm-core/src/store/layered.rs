@@ -45,6 +45,12 @@ impl<K, V> Default for Layered<K, V> {
     }
 }
 
+impl<K, V> From<OrdMap<K, V>> for Layered<K, V> {
+    fn from(base: OrdMap<K, V>) -> Self {
+        Self { base, staged: None }
+    }
+}
+
 impl<K: Ord + Hash + Copy, V: Clone> Layered<K, V> {
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         match self.staged.as_ref().and_then(|staged| staged.get(key)) {
@@ -146,15 +152,30 @@ impl<K: Ord + Hash + Copy, V: Clone> Layered<K, V> {
     where
         V: PartialEq,
     {
-        let staged = |map: &'a Self, key: &K, below: Option<&'a V>| {
-            let staged = map.staged.as_ref().and_then(|staged| staged.get(key));
-            staged.map_or(below, Option::as_ref)
-        };
         let written = old.base.diff(&self.base).map(|item| match item {
             DiffItem::Add(key, new) => (key, None, Some(new)),
             DiffItem::Update { old, new } => (new.0, Some(old.1), Some(new.1)),
             DiffItem::Remove(key, old) => (key, Some(old), None),
         });
+        let staged = old.staged.is_some() || self.staged.is_some();
+        let (plain, both) = match staged {
+            false => (Some(written), None),
+            true => (None, Some(self.since_in_both(old, written))),
+        };
+        let versions = plain.into_iter().flatten().chain(both.into_iter().flatten());
+        versions.map(|(_, old, new)| (old, new)).filter(|(old, new)| old != new)
+    }
+
+    /// The same with what is staged, of which nothing is in what was written below.
+    fn since_in_both<'a>(
+        &'a self,
+        old: &'a Self,
+        written: impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)>,
+    ) -> impl Iterator<Item = (&'a K, Option<&'a V>, Option<&'a V>)> {
+        let staged = |map: &'a Self, key: &K, below: Option<&'a V>| {
+            let staged = map.staged.as_ref().and_then(|staged| staged.get(key));
+            staged.map_or(below, Option::as_ref)
+        };
         let written =
             written.map(|(key, was, is)| (key, staged(old, key, was), staged(self, key, is)));
         let mut both: Vec<_> = written.collect();
@@ -168,12 +189,12 @@ impl<K: Ord + Hash + Copy, V: Clone> Layered<K, V> {
         }
         both.sort_by_key(|(key, ..)| *key);
         both.dedup_by_key(|(key, ..)| *key);
-        both.into_iter().map(|(_, old, new)| (old, new)).filter(|(old, new)| old != new)
+        both.into_iter()
     }
 }
 
 /// Writes an entry of a map, in place if it is there already.
-pub(super) fn write<K, V>(map: &mut OrdMap<K, V>, there: bool, key: K, value: V)
+fn write<K, V>(map: &mut OrdMap<K, V>, there: bool, key: K, value: V)
 where
     K: Ord + Clone,
     V: Clone,

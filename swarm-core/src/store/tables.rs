@@ -342,7 +342,13 @@ impl Snapshot {
         self.stage_all([change], at)[0].clone()
     }
 
-    /// Where this working copy stands; nowhere, while nothing was staged.
+    /// A copy to [`stage`](Self::stage) on, which stands at a place of its own before that.
+    #[must_use]
+    pub fn working_copy(&self) -> Self {
+        Self { staged: Some(Place { written: Arc::default(), from: None }), ..self.clone() }
+    }
+
+    /// Where this working copy stands; nowhere, if it is none and nothing was staged on it.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         self.staged.as_ref().map(|place| Mark(Arc::downgrade(&place.written)))

@@ -195,11 +195,11 @@ impl TaskTable {
     pub(super) fn put(&mut self, layer: Layer, old: Option<&Task>, new: Option<&Arc<Task>>) {
         let stays = |old: &Task| new.is_some_and(|new| new.service_id == old.service_id);
         if let Some(old) = old.filter(|old| !stays(old)) {
-            self.edit(layer, old.service_id).remove(old);
+            self.edit(layer, old.service_id).remove(layer, old);
         }
         if let Some(new) = new {
             let old = old.filter(|old| stays(old));
-            self.edit(layer, new.service_id).put(old, new);
+            self.edit(layer, new.service_id).put(layer, old, new);
         }
         // Most writes end here: a task whose place in the other maps stays as it is.
         if let (Some(old), Some(new)) = (old, new)
