@@ -24,6 +24,7 @@
 //! nodes and branches that refuse are dropped.
 
 use std::cmp::Reverse;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
@@ -164,11 +165,17 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
                         order.push(Reverse((tasks, value)));
                         return None;
                     }
-                    let next = branches.entry(value).or_insert_with(|| Branch {
-                        members: level.values.among(&branch.members, value),
-                        level: branch.level + 1,
-                        kind: Kind::Bud,
-                    });
+                    let next = match branches.entry(value) {
+                        Entry::Occupied(entry) => entry.into_mut(),
+                        Entry::Vacant(_) if !level.values.occurs_in(&branch.members, value) => {
+                            continue;
+                        }
+                        Entry::Vacant(entry) => entry.insert(Branch {
+                            members: level.values.among(&branch.members, value),
+                            level: branch.level + 1,
+                            kind: Kind::Bud,
+                        }),
+                    };
                     if let Some(placed) = self.pick(next, task) {
                         order.push(Reverse((tasks + 1, value)));
                         return Some(placed);

@@ -122,6 +122,17 @@ impl LabelValues {
         self.of[seat]
     }
 
+    /// Whether any of some seats has a value.
+    pub(super) fn occurs_in(&self, members: &Members, number: usize) -> bool {
+        match (members, &self.sets) {
+            (Members::All, _) => true,
+            (Members::Set(set), Some(sets)) => {
+                set.next_in(0, Some(&sets[number]), None, None).is_some()
+            }
+            (members, _) => self.seats[number].iter().any(|seat| members.contains(*seat)),
+        }
+    }
+
     /// Those of some seats that have a value.
     pub(super) fn among(&self, members: &Members, number: usize) -> Members {
         match (members, &self.sets) {
