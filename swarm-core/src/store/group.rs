@@ -53,10 +53,19 @@ struct Entry {
 #[derive(Clone, Default)]
 struct Many {
     all: Layered<TaskId, Row<Task>>,
-    waiting: Layered<TaskId, ()>,
-    removed: Layered<TaskId, ()>,
-    /// How many entries these have.
-    sizes: [usize; 3],
+    len: usize,
+    waiting: Marked,
+    removed: Marked,
+}
+
+/// The tasks of many that have a mark. Most of those that lose it lose it together, in a row of writes:
+/// at its end the whole set goes at once, for to take one out is to copy what it lies in.
+#[derive(Clone, Default)]
+struct Marked {
+    ids: Layered<TaskId, ()>,
+    len: usize,
+    /// Those of `ids` that lost it in this row of writes.
+    left: Vec<TaskId>,
 }
 
 impl Default for Rows {
@@ -124,7 +133,7 @@ impl Group {
                 let waits = few.iter().any(|entry| entry.waits);
                 (few.len(), waits, few.iter().any(|entry| entry.is_removed))
             }
-            Err(many) => (many.sizes[0], many.sizes[1] > 0, many.sizes[2] > 0),
+            Err(many) => (many.len, many.waiting.len > 0, many.removed.len > 0),
         }
     }
 
@@ -163,7 +172,9 @@ impl Group {
     pub(super) fn lists(&self, task: &Task) -> bool {
         let listed = match self.rows.few() {
             Ok(few) => find(few, task.id).map(|at| (few[at].waits, few[at].is_removed)),
-            Err(many) => Ok((many.waiting.contains(&task.id), many.removed.contains(&task.id))),
+            Err(many) => {
+                Ok((many.waiting.ids.contains(&task.id), many.removed.ids.contains(&task.id)))
+            }
         };
         listed == Ok((waits(task), is_removed(task)))
     }
@@ -186,6 +197,14 @@ impl Group {
                 }
             },
             Err(many) => many.put(layer, old, new),
+        }
+    }
+
+    /// Ends a row of writes: until then, nobody but the writes reads.
+    pub(super) fn close(&mut self, layer: Layer) {
+        if let Rows::Many(many) = &mut self.rows {
+            many.waiting.close(layer);
+            many.removed.close(layer);
         }
     }
 
@@ -231,42 +250,47 @@ impl Many {
         self.all.get(&id).map(|row| &row.0)
     }
 
-    fn each<'a>(&'a self, ids: &'a Layered<TaskId, ()>) -> impl Iterator<Item = &'a Arc<Task>> {
-        ids.iter().filter_map(|(id, ())| self.get(*id))
+    fn each<'a>(&'a self, marked: &'a Marked) -> impl Iterator<Item = &'a Arc<Task>> {
+        marked.ids.iter().filter_map(|(id, ())| self.get(*id))
     }
 
     fn put(&mut self, layer: Layer, old: Option<&Task>, new: &Arc<Task>) {
         self.all.write(layer, old.is_some(), new.id, Row(new.clone()));
-        self.sizes[0] += usize::from(old.is_none());
-        self.list(layer, new.id, old.map_or([false; 2], marks), marks(new));
+        self.len += usize::from(old.is_none());
+        self.waiting.turn(layer, new.id, old.is_some_and(waits), waits(new));
+        self.removed.turn(layer, new.id, old.is_some_and(is_removed), is_removed(new));
     }
 
     fn remove(&mut self, layer: Layer, old: &Task) {
         self.all.remove(layer, &old.id);
-        self.sizes[0] -= 1;
-        self.list(layer, old.id, marks(old), [false; 2]);
+        self.len -= 1;
+        self.waiting.turn(layer, old.id, waits(old), false);
+        self.removed.turn(layer, old.id, is_removed(old), false);
+    }
+}
+
+impl Marked {
+    /// A task had the mark or not, and now has it or not.
+    fn turn(&mut self, layer: Layer, id: TaskId, before: bool, after: bool) {
+        match (before, after) {
+            (false, true) => {
+                self.close(layer);
+                self.ids.write(layer, false, id, ());
+                self.len += 1;
+            }
+            (true, false) => {
+                self.left.push(id);
+                self.len -= 1;
+            }
+            _ => {}
+        }
     }
 
-    /// Puts a task into the sets in which it was not, and takes it out of those where it no longer is.
-    fn list(&mut self, layer: Layer, id: TaskId, before: [bool; 2], after: [bool; 2]) {
-        let sets = [&mut self.waiting, &mut self.removed].into_iter().zip(&mut self.sizes[1..]);
-        for ((set, size), marks) in sets.zip(before.into_iter().zip(after)) {
-            match marks {
-                (false, true) => {
-                    set.write(layer, false, id, ());
-                    *size += 1;
-                }
-                (true, false) => {
-                    *size -= 1;
-                    // The last one goes with its set: to take it out, what it lies in would be copied.
-                    match (*size, layer) {
-                        (0, Layer::Base) => *set = Layered::default(),
-                        _ => set.remove(layer, &id),
-                    }
-                }
-                _ => {}
-            }
+    fn close(&mut self, layer: Layer) {
+        if self.len == 0 {
+            *self = Self::default();
         }
+        self.left.drain(..).for_each(|id| self.ids.remove(layer, &id));
     }
 }
 
@@ -290,11 +314,6 @@ fn for_each_between(
             each(before, after);
         }
     }
-}
-
-/// Whether a task waits, and whether it is to be removed.
-fn marks(task: &Task) -> [bool; 2] {
-    [waits(task), is_removed(task)]
 }
 
 pub(super) fn waits(task: &Task) -> bool {
@@ -376,6 +395,7 @@ mod tests {
                     Err(at) => tasks.insert(at, task),
                 }
             }
+            group.close(layer);
             check(&group, &tasks);
             versions.push((group.clone(), tasks.clone()));
         }

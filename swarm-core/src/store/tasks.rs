@@ -232,7 +232,9 @@ impl TaskTable {
 
     /// Puts the open group back: it comes with its first task and goes with its last.
     pub(super) fn close(&mut self) {
-        let Some(Open { layer, service, group, before }) = self.open.take() else { return };
+        let Some(Open { layer, service, mut group, before }) = self.open.take() else { return };
+        // What nobody wrote to is shared as it was.
+        Arc::get_mut(&mut group).into_iter().for_each(|group| group.close(layer));
         let after = group.sizes();
         self.len = self.len + after.0 - before.0;
         list(&mut self.waiting, layer, service, (before.1, after.1));
