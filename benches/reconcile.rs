@@ -25,7 +25,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_core::control::{Controller, Ctx};
+use swarm_core::control::{Controller, Ctx, SWEEP_EVERY};
 use swarm_core::id::IdSource;
 use swarm_core::model::{
     Node, NodeId, NodeState, Service, ServiceId, ServiceMode, Task, TaskId, TaskState, TaskStatus,
@@ -64,6 +64,7 @@ fn main() {
     cluster.run_all();
     cluster.settle();
     cluster.now = cluster.now + Duration::from_secs(600);
+    cluster.controller.sweep(&cluster.store.snapshot());
     cluster.settle();
     report("running");
     let took = rows::new_leader(&mut || {
@@ -184,16 +185,21 @@ impl Cluster {
         self.store.apply(&Batch::new(self.now, changes)).expect("the change is legal");
     }
 
-    /// What every agent would report.
+    /// What agents report, 10,000 of their tasks each second, to a manager that looks at everything
+    /// as often as managers do.
     fn run_all(&mut self) {
         let ids: Vec<_> = self.store.snapshot().tasks.iter().map(|task| task.id).collect();
+        let mut swept = self.now;
         for ids in ids.chunks(2_000) {
+            self.now = self.now + Duration::from_millis(200);
             let status = TaskStatus::new(TaskState::Running, self.now, "started");
             let running = |id: &TaskId| Change::Advance(*id, Box::new(status.clone()));
             self.write(ids.iter().map(running).collect());
-            while let Some(commit) = self.watch.try_next().expect("the history is long enough") {
-                self.controller.observe(&commit);
+            if self.now.since(swept) >= SWEEP_EVERY {
+                self.controller.sweep(&self.store.snapshot());
+                swept = self.now;
             }
+            self.settle();
         }
     }
 

@@ -76,6 +76,12 @@ pub trait Scheduler: Send + Sync + 'static {
     /// Places what can be placed.
     fn place(&self, view: &PlacementView<'_>, ctx: &mut Ctx<'_>) -> Placements;
 
+    /// Says what has become of the cluster, now and then, whether or not there is something to place.
+    /// A scheduler that keeps what it derived from one view, to follow it to the next, need not hold on
+    /// to tasks as they were long ago, nor catch up with all of it when it is asked again. Answers
+    /// must not depend on it.
+    fn follow(&self, _view: &Snapshot) {}
+
     /// How much of what nodes report it counts as there, always: all of it, unless it says otherwise.
     /// Preemption counts the same.
     fn counts(&self) -> Overcommit {

@@ -231,7 +231,7 @@ fn obey(task: &Task) -> Option<Change> {
     }
     let container = ContainerStatus { container_id: "c0ffee".into(), pid: 7, ..Default::default() };
     let status = TaskStatus {
-        container: Some(container),
+        container: Some(Box::new(container)),
         ..TaskStatus::new(next, SystemClock.now(), "started")
     };
     Some(Change::Advance(task.id, Box::new(status)))

@@ -1,5 +1,7 @@
 //! The cluster object: settings, join tokens and the root of trust.
 
+use std::sync::Arc;
+
 use super::{ClusterId, Driver, Labels, NodeId, SecretBytes, TlsInfo, Version};
 use crate::time::{Nanos, Timestamp};
 
@@ -69,7 +71,7 @@ crate::object! {
     /// Defaults for tasks.
     pub struct TaskDefaults {
         /// The log driver where a service names none.
-        log_driver: Option<Driver> = "LogDriver" omit,
+        log_driver: Option<Arc<Driver>> = "LogDriver" omit,
     }
 }
 

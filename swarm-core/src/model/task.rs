@@ -53,7 +53,7 @@ crate::object! {
         /// What went wrong, in words.
         err: String = "Err" omit,
         /// The container, once there is one.
-        container: Option<ContainerStatus> = "ContainerStatus" omit,
+        container: Option<Box<ContainerStatus>> = "ContainerStatus" omit,
         /// The host ports.
         port_status: PortStatus = "PortStatus",
         /// Where published ports answer. (Ours.)
@@ -135,7 +135,7 @@ crate::object! {
         annotations: Arc<ServiceAnnotations> = "ServiceAnnotations" omit,
         /// Where its log goes if its specification does not say: the cluster's default when it was
         /// made. (Ours.)
-        log_driver: Option<Driver> = "LogDriver" omit,
+        log_driver: Option<Arc<Driver>> = "LogDriver" omit,
         /// Its service's ports when it was allocated. (Ours.)
         endpoint: Option<Arc<Endpoint>> = "Endpoint" omit,
         /// A desired `ready` becomes `running` at this time… (Ours.)

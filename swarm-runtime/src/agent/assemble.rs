@@ -138,7 +138,7 @@ impl Shelf {
         let mut expanded = task.clone();
         let spec = Arc::make_mut(&mut expanded.spec);
         spec.container = Some(container);
-        spec.log_driver = spec.log_driver.take().or_else(|| task.log_driver.clone());
+        spec.log_driver = spec.log_driver.take().or_else(|| task.log_driver.as_deref().cloned());
         Ok(Assignment {
             attachments: self.attachments(task),
             task: Arc::new(expanded),

@@ -107,13 +107,14 @@ fn secrets_and_configs_are_expanded_for_their_task() {
 #[test]
 fn the_clusters_log_driver_serves_where_the_specification_names_none() {
     let driver = |name: &str| Some(Driver { name: name.into(), ..Default::default() });
-    let log_driver = |own, default| {
+    let log_driver = |own, default: Option<Driver>| {
         let spec = TaskSpec {
             container: Some(ContainerSpec::default()),
             log_driver: own,
             ..Default::default()
         };
-        let task = Task { spec: Arc::new(spec), log_driver: default, ..Default::default() };
+        let task =
+            Task { spec: Arc::new(spec), log_driver: default.map(Arc::new), ..Default::default() };
         let assignment =
             Shelf::default().assignment(&task, NodeId::NIL, &NodeDescription::default()).unwrap();
         assignment.task.spec.log_driver.clone()

@@ -274,7 +274,7 @@ impl Run {
                 return;
             }
             Outcome::Started(Ok(launched)) => {
-                self.status.container = Some(launched.container);
+                self.status.container = Some(Box::new(launched.container));
                 self.status.port_status.ports = launched.ports;
                 self.status.endpoints = launched.endpoints;
                 return self.become_state(TaskState::Running, "started", now);

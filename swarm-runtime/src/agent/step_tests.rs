@@ -160,8 +160,11 @@ fn ends_are_told_in_swarms_words() {
     ];
     for (code, error, state, message, err) in table {
         let mut run = run(TaskState::Running, TaskState::Running);
-        run.status.container =
-            Some(ContainerStatus { container_id: "c".into(), pid: 7, ..Default::default() });
+        run.status.container = Some(Box::new(ContainerStatus {
+            container_id: "c".into(),
+            pid: 7,
+            ..Default::default()
+        }));
         let exit = Exit { code, error: error.map(str::to_owned) };
         run.finish(Outcome::Exited(Ok(exit)), NOW, &Timing::default());
         assert_eq!(
@@ -177,7 +180,7 @@ fn ends_are_told_in_swarms_words() {
 #[test]
 fn a_stopped_task_keeps_its_exit_code() {
     let mut run = run(TaskState::Running, TaskState::Shutdown);
-    run.status.container = Some(ContainerStatus::default());
+    run.status.container = Some(Box::default());
     run.status.endpoints.push(TaskEndpoint::default());
     let exit = Exit { code: 143, error: None };
     run.finish(Outcome::Stopped(Ok(Some(exit))), NOW, &Timing::default());

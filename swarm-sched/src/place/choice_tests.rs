@@ -6,7 +6,7 @@ use std::sync::Arc;
 use swarm_core::control::Ctx;
 use swarm_core::model::*;
 use swarm_core::scheduler::{PlacementView, Scheduler};
-use swarm_core::store::Epoch;
+use swarm_core::store::{Epoch, Object, Snapshot};
 
 use super::{FilterScheduler, LeastLoaded, Overcommit, Random, Spread, StrategyScheduler};
 use crate::world::{World, template};
@@ -410,4 +410,44 @@ fn more_than_there_is_can_be_counted() {
 #[test]
 fn the_scheduler_of_many_strategies_keeps_the_contract() {
     swarm_core::conformance::scheduler::suite(|| Box::new(StrategyScheduler::default()));
+}
+
+#[test]
+fn a_scheduler_that_follows_a_calm_cluster_lets_go_of_tasks_as_they_were() {
+    let mut world = World::new();
+    world.node("only", |_| {});
+    let service = world.service("web", 1, |_| {});
+    world.settle();
+    let (view, placed) = (world.view(), world.tasks_of(service).remove(0));
+    // States that share nothing with each other: nothing but what is held lives on.
+    let with = |task: &Arc<Task>| {
+        let nodes = view.nodes.iter().cloned().map(Object::from);
+        Snapshot::from_objects(view.version(), nodes.chain([Object::from(task.clone())]))
+    };
+    let in_state = |state| {
+        let status = TaskStatus::new(state, world.now, "");
+        Arc::new(Task { status, ..Task::clone(&placed) })
+    };
+    let another = Arc::new(Task { id: world.ids.next(), node_id: None, ..Task::clone(&placed) });
+    let mut place = |scheduler: &StrategyScheduler, snapshot: &Snapshot| {
+        let mut ctx = Ctx { now: world.now, ids: &mut world.ids, epoch: Epoch(1) };
+        let tasks = [another.clone()];
+        let asked = PlacementView { snapshot, service: None, tasks: &tasks };
+        scheduler.place(&asked, &mut ctx).placed.len()
+    };
+    let was = in_state(TaskState::Assigned);
+    let before = with(&was);
+    let scheduler = StrategyScheduler::default();
+    assert_eq!(place(&scheduler, &before), 1);
+    let known = Arc::downgrade(&was);
+    drop((was, before));
+    assert!(known.upgrade().is_some(), "it is kept, to tell what changes");
+    let after = with(&in_state(TaskState::Running));
+    scheduler.follow(&after);
+    assert!(known.upgrade().is_none(), "what has changed is known now");
+    assert_eq!(scheduler.check(&after), Ok(()));
+
+    let fresh = StrategyScheduler::default();
+    fresh.follow(&after);
+    assert_eq!(place(&fresh, &after), 1, "who was never asked has nothing to follow");
 }

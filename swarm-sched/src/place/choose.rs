@@ -105,6 +105,10 @@ impl Scheduler for StrategyScheduler {
         strategy.place(&mut memory, view, ctx)
     }
 
+    fn follow(&self, view: &Snapshot) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).catch_up(view);
+    }
+
     fn counts(&self) -> Overcommit {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).loads.overcommit()
     }

@@ -138,6 +138,7 @@ impl Planner for Place {
     }
 
     fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
+        self.scheduler.follow(view);
         keys.extend(waiting_services(view).into_iter().map(Key::Service));
     }
 

@@ -69,6 +69,10 @@ impl<S: Strategy> Scheduler for FilterScheduler<S> {
         memory.place(&self.strategy, view, ctx)
     }
 
+    fn follow(&self, view: &Snapshot) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).catch_up(view);
+    }
+
     fn counts(&self) -> Overcommit {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).loads.overcommit()
     }
@@ -147,6 +151,14 @@ impl Memory {
     pub(super) fn check(&mut self, view: &Snapshot) -> Result<(), String> {
         self.follow(view);
         self.loads.wrong(view).map_or(Ok(()), Err)
+    }
+
+    /// Follows a view that nothing is placed in, if there is something to follow it from: what is
+    /// remembered of no view is added up when it is first needed.
+    pub(super) fn catch_up(&mut self, view: &Snapshot) {
+        if !self.seen.nodes.is_empty() {
+            self.follow(view);
+        }
     }
 
     fn follow(&mut self, view: &Snapshot) {

@@ -1,5 +1,7 @@
 //! Scaling, removal and history of replicated services.
 
+use std::sync::Arc;
+
 use swarm_core::model::{Availability, Cluster, Driver, Service, TaskState};
 use swarm_core::store::Change;
 
@@ -180,7 +182,8 @@ fn thousands_of_replicas_are_made_in_several_commits() {
 
 #[test]
 fn new_tasks_get_the_clusters_log_driver_and_old_ones_keep_theirs() {
-    let driver = |name: &str| Some(Driver { name: name.to_owned(), ..Default::default() });
+    let driver =
+        |name: &str| Some(Arc::new(Driver { name: name.to_owned(), ..Default::default() }));
     let mut world = World::new(1);
     let mut cluster = Cluster { id: world.new_id(), ..Default::default() };
     cluster.spec.task_defaults.log_driver = driver("syslog");
@@ -188,7 +191,7 @@ fn new_tasks_get_the_clusters_log_driver_and_old_ones_keep_theirs() {
     world.commit(vec![Change::create(cluster)]);
     let mut own = replicated("web", 1);
     own.name = "own".to_owned();
-    task(&mut own).log_driver = driver("local");
+    task(&mut own).log_driver = driver("local").as_deref().cloned();
     let (plain, own) = (world.create(replicated("web", 1)), world.create(own));
     world.run_secs(1);
     let drivers = |world: &World, id| {
