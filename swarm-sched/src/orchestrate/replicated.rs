@@ -68,7 +68,14 @@ fn plan_service(view: &Snapshot, service: &Service, ctx: &mut Ctx<'_>, plan: &mu
         return;
     };
     let slots = Slots::of(view, service);
-    let (mut taken, free): (Vec<_>, Vec<_>) = slots.iter().partition(|slot| slot.is_taken(ctx.now));
+    let (mut taken, mut free) = (Vec::with_capacity(slots.len()), BTreeMap::new());
+    for slot in slots.iter() {
+        if slot.is_taken(ctx.now) {
+            taken.push(slot);
+        } else {
+            free.insert(slot.place, slot);
+        }
+    }
     let replicas = usize::try_from(replicas).unwrap_or(usize::MAX);
     if taken.len() > replicas {
         let surplus = surplus(&taken, replicas);
@@ -81,7 +88,6 @@ fn plan_service(view: &Snapshot, service: &Service, ctx: &mut Ctx<'_>, plan: &mu
         repair.slot(*slot, ctx, plan);
     }
     let missing = replicas.saturating_sub(taken.len());
-    let mut free: BTreeMap<_, _> = free.into_iter().map(|slot| (slot.place, slot)).collect();
     fill(&mut repair, &taken, &mut free, missing, ctx, plan);
     remove(free.into_values(), ctx, plan);
     // What waits for its start is looked at again for the time of it.

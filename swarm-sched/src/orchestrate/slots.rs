@@ -145,6 +145,11 @@ impl Slots {
         self.sorted.sample.as_ref()
     }
 
+    /// As many places as have tasks, or a few more.
+    pub(super) fn len(&self) -> usize {
+        self.sorted.places.len() + self.since.len()
+    }
+
     /// The places that have tasks, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = Slot<'_>> {
         let mut start = 0;
