@@ -2,11 +2,11 @@
 //!
 //! A group is copied whenever it is written while another view has it: at least once by each step,
 //! and once by each commit. Most services have few tasks. Theirs lie in one piece, whose entries say
-//! in which lists their tasks are; more of them lie in persistent maps:
+//! in which lists their tasks are; more of them lie in persistent maps, with what is staged beside them:
 //!
 //! | | one task | up to [`FEW`] | more |
 //! |---|---|---|---|
-//! | to copy it and write a task | nothing beside the group itself | one vector, of 40 bytes for each | a path in a map |
+//! | to copy it and write a task | nothing beside the group itself | one vector, of 40 bytes for each | a path in a map; staged, an entry of a hash map |
 //! | to find a task | a comparison | a binary search | a path in a map |
 //! | those that wait, or are to go | the entries, passed over | likewise | a set for each |
 //!

@@ -16,7 +16,7 @@
 //!
 //! All maps are persistent: a clone costs nothing, a change copies the path to one entry. What is
 //! staged lies in a layer of its own over each ([`Layered`], [`Lists`]), so that to show a decision to
-//! the next planner copies nothing but a group. (`owners` is nearly in that order: planners draw the ids of a service's tasks
+//! the next planner copies nothing but a small group. (`owners` is nearly in that order: planners draw the ids of a service's tasks
 //! [beside](crate::id::IdSource::beside) its own. No map relies on it.) The invariant, which `audit`
 //! holds against commits: a task is in each map exactly where its own fields say.
 

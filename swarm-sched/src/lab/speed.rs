@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use swarm_core::control::Ctx;
 use swarm_core::scheduler::{Overcommit, PlacementView, Placements, Scheduler};
+use swarm_core::store::Snapshot;
 
 /// Tells the time since some beginning. The lab has no clock of its own; without one
 /// ([`no_clock`]) every time is 0, and a report is the same for the same seed to the last digit.
@@ -70,6 +71,10 @@ impl Scheduler for Timed {
         let lap = Lap { tasks: view.tasks.len() as u64, took };
         self.laps.lock().unwrap_or_else(PoisonError::into_inner).push(lap);
         answer
+    }
+
+    fn follow(&self, view: &Snapshot) {
+        self.inner.follow(view);
     }
 
     fn counts(&self) -> Overcommit {
