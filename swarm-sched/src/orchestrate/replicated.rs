@@ -6,6 +6,7 @@ use std::sync::Arc;
 use swarm_core::control::{Ctx, Key, Plan, Planner};
 use swarm_core::model::{Service, ServiceMode, TaskState};
 use swarm_core::store::{Change, Event, Object, Snapshot};
+use swarm_core::time::Timestamp;
 
 use super::restart::{self, Repair};
 use super::slots::{Place, Slot, Slots};
@@ -47,16 +48,34 @@ impl Planner for Replicated {
                 if let Some(service) = view.services.get(*id) {
                     plan_service(view, service, ctx, &mut plan);
                 }
+                // What waits for its start is looked at again for the time of it.
+                if let Some(at) = next_start(&plan, ctx.now) {
+                    plan.look_again(at);
+                }
+                plan.settled = true;
             }
             Key::Node(id) if restart::is_unusable(view.nodes.get(*id).map(Arc::as_ref)) => {
                 for service in services_on(view, *id) {
                     plan_service(view, service, ctx, &mut plan);
                 }
+                // The node may be back by then: each service looks for itself.
+                plan.settled = next_start(&plan, ctx.now).is_none();
             }
             _ => {}
         }
         plan
     }
+}
+
+/// When the first of a plan's new tasks may start that wait for their start.
+fn next_start(plan: &Plan, now: Timestamp) -> Option<Timestamp> {
+    let starts = plan.changes.iter().filter_map(|change| match change {
+        Change::Create(Object::Task(task)) if task.desired_state == TaskState::Ready => {
+            Some(restart::held_until(task, now).unwrap_or(now))
+        }
+        _ => None,
+    });
+    starts.min()
 }
 
 fn is_replicated(service: &Service) -> bool {
@@ -90,12 +109,6 @@ fn plan_service(view: &Snapshot, service: &Service, ctx: &mut Ctx<'_>, plan: &mu
     let missing = replicas.saturating_sub(taken.len());
     fill(&mut repair, &taken, &mut free, missing, ctx, plan);
     remove(free.into_values(), ctx, plan);
-    // What waits for its start is looked at again for the time of it.
-    let waits = |change: &Change| match change {
-        Change::Create(Object::Task(task)) => task.desired_state == TaskState::Ready,
-        _ => false,
-    };
-    plan.settled = !plan.changes.iter().any(waits);
 }
 
 /// Makes tasks for the lowest slots that are not taken. One that had tasks goes on from them.

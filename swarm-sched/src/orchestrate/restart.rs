@@ -152,7 +152,7 @@ pub(super) fn is_misdated(at: Timestamp, now: Timestamp) -> bool {
 }
 
 /// Until when a task is not to be started.
-fn held_until(task: &Task, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn held_until(task: &Task, now: Timestamp) -> Option<Timestamp> {
     task.start_after.filter(|at| *at > now && !is_misdated(task.created_at, now))
 }
 
