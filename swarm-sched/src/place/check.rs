@@ -39,7 +39,7 @@ impl Checks {
         };
         debug_assert!(false, "what is remembered of {wrong} is not what the tasks say");
         tracing::error!(of = wrong, "what was remembered was wrong: a bug; adding up");
-        *loads = Loads::new(loads.overcommit());
+        *loads = loads.anew();
         loads.follow(&Snapshot::default(), view);
     }
 

@@ -7,7 +7,7 @@ use swarm_core::control::Ctx;
 use swarm_core::scheduler::{Overcommit, PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::Snapshot;
 
-use super::scheduler::Memory;
+use super::scheduler::{Memory, Ranked};
 use super::strategies::{BinPack, LeastLoaded, Random, Spread};
 use super::strategy::Strategy;
 
@@ -16,18 +16,18 @@ pub const STRATEGY_LABEL: &str = "swarm.strategy";
 
 /// A strategy without its type of score.
 trait Placer: Send + Sync {
-    fn place(&self, memory: &mut Memory, view: &PlacementView<'_>, ctx: &mut Ctx<'_>)
-    -> Placements;
+    fn place(&self, memory: &mut Memory, view: &PlacementView<'_>, ctx: &Ctx<'_>) -> Placements;
+
+    fn wrong(&self, memory: &mut Memory) -> Option<String>;
 }
 
-impl<S: Strategy> Placer for S {
-    fn place(
-        &self,
-        memory: &mut Memory,
-        view: &PlacementView<'_>,
-        ctx: &mut Ctx<'_>,
-    ) -> Placements {
-        memory.place(self, view, ctx)
+impl<S: Strategy> Placer for Ranked<S> {
+    fn place(&self, memory: &mut Memory, view: &PlacementView<'_>, ctx: &Ctx<'_>) -> Placements {
+        self.place(memory, view, ctx)
+    }
+
+    fn wrong(&self, memory: &mut Memory) -> Option<String> {
+        self.wrong(memory)
     }
 }
 
@@ -57,7 +57,7 @@ impl StrategyScheduler {
     /// Adds a strategy, in the place of one of the same name.
     #[must_use]
     pub fn with(mut self, name: &str, strategy: impl Strategy) -> Self {
-        self.strategies.insert(name.to_owned(), Box::new(strategy));
+        self.strategies.insert(name.to_owned(), Box::new(Ranked::new(strategy)));
         self
     }
 
@@ -74,7 +74,10 @@ impl StrategyScheduler {
     /// # Errors
     /// The node, or the service, of which something else is remembered.
     pub fn check(&self, view: &Snapshot) -> Result<(), String> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).check(view)
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.check(view)?;
+        let wrong = self.strategies.values().find_map(|strategy| strategy.wrong(&mut memory));
+        wrong.map_or(Ok(()), Err)
     }
 
     /// Remembers what it would if what leads from one view to another had happened, without there being

@@ -158,11 +158,11 @@ impl<'a> Demand<'a> {
             && ours.eq(needs.plugins.iter().map(|(kind, name)| (*kind, name.as_str())))
     }
 
-    /// A demand of these needs, for no service in particular.
+    /// A demand of these needs, for a service that has no tasks anywhere: none has the largest id.
     pub(super) fn from_needs(needs: &'a Needs) -> Self {
         let plugins = needs.plugins.iter().map(|(kind, name)| Plugin { kind, name });
         Self {
-            service: ServiceId::NIL,
+            service: ServiceId::MAX,
             reservation: needs.reservation.as_ref(),
             texts: &needs.constraints,
             constraints: parse_all(&needs.constraints).unwrap_or_default(),

@@ -5,10 +5,14 @@
 //! the best node by the strategy. Branches grow when a task first comes to them, so a group costs
 //! what it visits.
 //!
-//! At a leaf there are two ways to the best node:
+//! At a leaf there are three ways to the best node:
 //!
 //! - The *ranking*, for every strategy: a heap of the leaf's nodes by their score. O(nodes of the
 //!   leaf) to build, O(log) for each task.
+//! - The *standing*, for strategies that promise [`Strategy::newcomers_alike`], where the leaf is the
+//!   whole cluster: the nodes to which the service is new are read off an order that is kept from one
+//!   group to the next ([`standings`](super::standings)). The ranking then holds only the nodes to
+//!   which it is not, and the better of the two comes first.
 //! - The *crowd*, for strategies that promise [`Strategy::newcomers_first`]: the nodes to which
 //!   the service is new come before all others, the emptiest first, so they are read off the
 //!   [`Ladder`](super::ladder::Ladder) in order. Their scores are never computed, and no more of
@@ -36,6 +40,7 @@ use super::constraint::{ENGINE_LABELS, NODE_LABELS};
 use super::filter::Demand;
 use super::labels::{LabelValues, Members};
 use super::loads::Loads;
+use super::standings::Standing;
 use super::strategy::{Candidate, FAULTY_AFTER, Strategy};
 
 /// The label of a service that names the label over which it is spread within bounds.
@@ -80,6 +85,7 @@ pub(super) struct Group<'a, 'd, S: Strategy> {
     loads: &'a mut Loads,
     /// The bounded label, and those of the placement preferences.
     levels: Vec<Level>,
+    standing: Option<&'a mut Standing<S::Score>>,
     /// Seats that turned out not to be of the crowd: the service has tasks there, or fails there.
     known: &'a mut Bits,
     /// Whether `known` has all of them.
@@ -110,6 +116,8 @@ enum Kind<K> {
 struct Leaf<K> {
     /// Where the crowd is read next: a number of tasks and a seat. Absent when it is used up.
     crowd: Option<(u64, usize)>,
+    /// The next node of the standing to which the service is new.
+    newcomer: Option<(K, usize)>,
     /// The best node first.
     ranking: BinaryHeap<Reverse<(Rank<K>, usize)>>,
 }
@@ -118,17 +126,17 @@ struct Leaf<K> {
 type Rank<K> = (usize, K);
 
 impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
-    /// Prepares to place tasks like this one. `known` is what an earlier group left behind: nothing
-    /// of it is read, but a set for every node is not made anew for each group.
+    /// Prepares to place tasks like this one, for which the loads are [prepared](Loads::prepare).
+    /// `known` is what an earlier group left behind: nothing of it is read, but a set for every node
+    /// is not made anew for each group.
     pub(super) fn new(
         strategy: &'a S,
         demand: &'a mut Demand<'d>,
         failures: &'a BTreeMap<NodeId, u32>,
         loads: &'a mut Loads,
-        known: &'a mut Bits,
+        (known, standing): (&'a mut Bits, Option<&'a mut Standing<S::Score>>),
         (task, topology): (&Task, Option<&Topology<'_>>),
     ) -> Self {
-        loads.prepare(demand);
         known.clear(loads.seats());
         let preferences = task.spec.placement.iter().flat_map(|wish| &wish.preferences);
         let descriptors = preferences.filter_map(|wish| Some(&wish.spread.as_ref()?.descriptor));
@@ -137,7 +145,7 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
         let levels = bounded.into_iter().chain(wished);
         let levels = levels.map(|(label, skew)| Level { values: loads.values(label), skew });
         let levels = levels.collect();
-        Self { strategy, demand, failures, loads, levels, known, knows_all: false }
+        Self { strategy, demand, failures, loads, levels, standing, known, knows_all: false }
     }
 
     /// The whole tree, before the first task.
@@ -189,18 +197,9 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
         }
     }
 
-    fn grow(&self, branch: &Branch<S::Score>) -> Kind<S::Score> {
+    fn grow(&mut self, branch: &Branch<S::Score>) -> Kind<S::Score> {
         let Some(level) = self.levels.get(branch.level) else {
-            let crowd = self.strategy.newcomers_first().then_some((0, 0));
-            // Without a crowd every node is ranked; with one, those that it leaves out.
-            let crowd = crowd.filter(|_| {
-                self.demand.affinities.is_empty() && !matches!(branch.members, Members::List(_))
-            });
-            let mut leaf = Leaf { crowd, ranking: BinaryHeap::new() };
-            if crowd.is_none() {
-                self.rank(&mut leaf, &branch.members, None);
-            }
-            return Kind::Leaf(leaf);
+            return Kind::Leaf(self.leaf(&branch.members));
         };
         let mut tasks = vec![0; level.values.len()];
         for seat in self.loads.places_of(self.demand.service) {
@@ -213,6 +212,30 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
         Kind::Fork { order: order.collect(), floor: u64::MAX, branches: BTreeMap::new() }
     }
 
+    /// Without a crowd or a standing every node is ranked; with one, those that it leaves out.
+    fn leaf(&mut self, members: &Members) -> Leaf<S::Score> {
+        let mut leaf = Leaf { crowd: None, newcomer: None, ranking: BinaryHeap::new() };
+        let alike = self.demand.affinities.is_empty();
+        if alike && self.strategy.newcomers_first() && !matches!(members, Members::List(_)) {
+            leaf.crowd = Some((0, 0));
+        } else if alike && self.standing.is_some() && matches!(members, Members::All) {
+            self.know_all(1);
+            self.rank(&mut leaf, members, Some(self.known));
+            leaf.newcomer = self.next_standing(None);
+        } else {
+            self.rank(&mut leaf, members, None);
+        }
+        leaf
+    }
+
+    /// The next node of the standing to which the service is new.
+    fn next_standing(&self, after: Option<&(S::Score, usize)>) -> Option<(S::Score, usize)> {
+        let standing = self.standing.as_deref()?;
+        let next = |after: &_| standing.next(Some(after));
+        let nodes = std::iter::successors(standing.next(after), |at| next(at));
+        nodes.into_iter().find(|(_, seat)| !self.known.contains(*seat)).cloned()
+    }
+
     fn pick_node(
         &mut self,
         leaf: &mut Leaf<S::Score>,
@@ -222,7 +245,7 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
         while let Some(from) = leaf.crowd {
             let Some((tasks, seat)) = self.newcomer(from, members) else {
                 leaf.crowd = None;
-                self.know_all();
+                self.know_all(FAULTY_AFTER);
                 self.rank(leaf, members, Some(self.known));
                 break;
             };
@@ -232,7 +255,7 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
                 return Some(self.loads.settle(task, seat));
             }
         }
-        while let Some(Reverse((_, seat))) = leaf.ranking.pop() {
+        while let Some(seat) = self.best(leaf) {
             if self.demand.may_have_more(self.loads.at(seat))
                 && self.loads.has_room(self.demand, seat)
             {
@@ -243,6 +266,25 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
             }
         }
         None
+    }
+
+    /// Takes the best node: of the newcomers in the standing, or of those that are ranked.
+    fn best(&mut self, leaf: &mut Leaf<S::Score>) -> Option<usize> {
+        let Some(newcomer) = leaf.newcomer.take() else {
+            return leaf.ranking.pop().map(|Reverse((_, seat))| seat);
+        };
+        let ranked =
+            leaf.ranking.peek().map(|Reverse(((missed, score), seat))| (missed, score, seat));
+        if ranked.is_some_and(|ranked| ranked < (&0, &newcomer.0, &newcomer.1)) {
+            leaf.newcomer = Some(newcomer);
+            return leaf.ranking.pop().map(|Reverse((_, seat))| seat);
+        }
+        leaf.newcomer = self.next_standing(Some(&newcomer));
+        let full = !self.demand.has_room(self.loads.at(newcomer.1));
+        if let Some(standing) = self.standing.as_mut().filter(|_| full) {
+            standing.take_out(newcomer.1);
+        }
+        Some(newcomer.1)
     }
 
     /// The next node of the crowd that may suit: from a number of tasks and a seat on. Nodes that
@@ -282,16 +324,17 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
     /// costs less than to look at each node that is met.
     pub(super) fn know_if_few(&mut self, tasks: usize) {
         if self.strategy.newcomers_first() && self.loads.places(self.demand.service) <= tasks {
-            self.know_all();
+            self.know_all(FAULTY_AFTER);
         }
     }
 
-    /// Makes every node known that is not of the crowd: O(nodes that the service knows).
-    fn know_all(&mut self) {
+    /// Makes every node known where the service has tasks, or failed so often: O(nodes that the service
+    /// knows).
+    fn know_all(&mut self, failures: u32) {
         if std::mem::replace(&mut self.knows_all, true) {
             return;
         }
-        let faulty = self.failures.iter().filter(|(_, count)| **count >= FAULTY_AFTER);
+        let faulty = self.failures.iter().filter(|(_, count)| **count >= failures);
         let faulty = faulty.filter_map(|(node, _)| self.loads.seat(*node));
         let served = self.loads.places_of(self.demand.service);
         for seat in served.chain(faulty) {

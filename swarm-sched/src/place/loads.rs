@@ -17,6 +17,7 @@
 //! | `Ladder`: which seats have how many tasks | the emptiest node without a search | O(log rungs) |
 //! | `Shapes`: which seats may suit certain needs | no filter is asked twice | O(shapes) when it ends |
 //! | `labels`: the seats by the value of a label | branches of placement preferences | nothing |
+//! | `journal`: which seats changed | orders that are kept ([`standings`](super::standings)) | O(1) |
 //!
 //! How many tasks of a service a node has, the node's load knows alone: a service has a list of
 //! seats, no counts. A node that comes or goes moves the seats: O(nodes + seats of services). One
@@ -54,8 +55,17 @@ pub struct Loads {
     ladder: Ladder,
     shapes: Shapes,
     labels: Labels,
+    journal: Journal,
     assumed: Vec<Assumed>,
     overcommit: Overcommit,
+}
+
+/// Which seats changed, in order. Changes are counted; those that are too many are forgotten.
+#[derive(Clone, Debug, Default)]
+struct Journal {
+    /// The number of the first of `seats`.
+    first: u64,
+    seats: Vec<u32>,
 }
 
 /// Where a service is.
@@ -110,6 +120,12 @@ impl Loads {
     #[must_use]
     pub fn new(overcommit: Overcommit) -> Self {
         Self { overcommit, ..Self::default() }
+    }
+
+    /// As good as new, to be added up again. What follows it finds that out.
+    pub(super) fn anew(&self) -> Self {
+        let journal = Journal { first: self.changes() + 1, seats: Vec::new() };
+        Self { journal, overcommit: self.overcommit, ..Self::default() }
     }
 
     /// Turns the loads of one view into those of another: O(changes) where one view came from
@@ -197,6 +213,7 @@ impl Loads {
         self.ladder = Ladder::of(self.nodes.iter().map(NodeLoad::active));
         self.shapes.clear();
         self.labels.clear();
+        self.journal.forget();
     }
 
     fn renew(&mut self, node: &Arc<Node>, view: &Snapshot) {
@@ -206,6 +223,7 @@ impl Loads {
         self.shapes.renew(seat, &load);
         self.labels.renew(&self.nodes[seat].node, node);
         self.nodes[seat] = load;
+        self.journal.note(seat, self.nodes.len());
     }
 
     /// Counts what a task of the view is and takes: once (1), or not any more (-1).
@@ -237,6 +255,7 @@ impl Loads {
         let before = load.active();
         let presence = load.change(share, sign);
         self.ladder.climb(seat, before, load.active());
+        self.journal.note(seat, self.nodes.len());
         match presence {
             Presence::Begins => {
                 self.services.entry(service).or_default().seats.push(narrow(seat));
@@ -351,6 +370,18 @@ impl Loads {
         )
     }
 
+    /// How many changes of nodes there have been.
+    pub(super) fn changes(&self) -> u64 {
+        self.journal.first + self.journal.seats.len() as u64
+    }
+
+    /// The seats that have changed after so many changes, some of them more than once; unknown, where
+    /// that is long ago or seats have moved since.
+    pub(super) fn changed_since(&self, changes: u64) -> Option<&[u32]> {
+        let at = usize::try_from(changes.checked_sub(self.journal.first)?).ok()?;
+        self.journal.seats.get(at..)
+    }
+
     /// Prepares to settle so many tasks.
     pub(super) fn expect(&mut self, count: usize) {
         self.assumed.reserve(count);
@@ -419,6 +450,24 @@ impl Loads {
             && self.shapes.are_right(seat, load)
             && self.labels.are_right(seat, |seat| &self.nodes[seat].node)
             && self.seat(load.id) == Some(seat)
+    }
+}
+
+impl Journal {
+    /// A seat, of so many, changed.
+    fn note(&mut self, seat: usize, seats: usize) {
+        // What is behind by more than all seats is ranked anew.
+        if self.seats.len() > 2 * seats {
+            self.first += seats as u64;
+            self.seats.drain(..seats);
+        }
+        self.seats.push(narrow(seat));
+    }
+
+    /// Nothing from before can be followed any more.
+    fn forget(&mut self) {
+        self.first += self.seats.len() as u64 + 1;
+        self.seats.clear();
     }
 }
 

@@ -10,6 +10,7 @@ use swarm_core::store::{Change, Epoch};
 use super::{Loads, NodeLoad, Overcommit, ServiceLoad, Snapshot, Timestamp};
 use crate::place::check::Checks;
 use crate::place::scheduler::Memory;
+use crate::place::scheduler::Ranked;
 use crate::place::tests::{label, prefer};
 use crate::place::{Spread, failures};
 use crate::world::World;
@@ -49,7 +50,7 @@ fn ask(world: &mut World, memory: &mut Memory, times: usize) {
     for _ in 0..times {
         let asked = PlacementView { snapshot: &view, service: Some(&service), tasks: &tasks };
         let ctx = Ctx { now: world.now, ids: &mut world.ids, epoch: Epoch(1) };
-        assert_eq!(memory.place(&Spread, &asked, &ctx).placed.len(), 1);
+        assert_eq!(Ranked::new(Spread).place(memory, &asked, &ctx).placed.len(), 1);
     }
 }
 

@@ -33,6 +33,7 @@ mod preempt;
 mod priority;
 mod scheduler;
 mod shape;
+mod standings;
 mod strategies;
 mod strategy;
 mod victims;

@@ -37,6 +37,10 @@ impl Strategy for Emptiest {
         let (free, own) = (candidate.load.free_memory(), candidate.tasks_of_service());
         (candidate.failures, Reverse(free), Reverse(own))
     }
+
+    fn newcomers_alike(&self) -> bool {
+        true
+    }
 }
 
 /// One that promises to prefer newcomers, and fills the other nodes.

@@ -15,6 +15,7 @@ use super::filter::Demand;
 use super::group::{Group, TOPOLOGY_LABEL, Topology};
 use super::loads::Loads;
 use super::priority;
+use super::standings::Standings;
 use super::strategies::Spread;
 use super::strategy::Strategy;
 
@@ -24,10 +25,21 @@ use super::strategy::Strategy;
 /// Of a view it keeps the [`Loads`], so that the next view, which came from it, costs only what
 /// changed. They are derived from that view alone: answers do not depend on what was asked before.
 /// Every few answers a node and a service are added up anew and compared.
-#[derive(Default)]
-pub struct FilterScheduler<S> {
-    strategy: S,
+pub struct FilterScheduler<S: Strategy> {
+    ranked: Ranked<S>,
     pub(super) memory: Mutex<Memory>,
+}
+
+/// A strategy, with the orders of nodes that it keeps.
+pub(super) struct Ranked<S: Strategy> {
+    strategy: S,
+    standings: Mutex<Standings<S::Score>>,
+}
+
+impl<S: Strategy + Default> Default for FilterScheduler<S> {
+    fn default() -> Self {
+        Self::new(S::default())
+    }
 }
 
 /// What a scheduler keeps from one answer to the next.
@@ -53,7 +65,7 @@ impl<S: Strategy> FilterScheduler<S> {
     /// A scheduler that ranks by this strategy.
     #[must_use]
     pub fn new(strategy: S) -> Self {
-        Self { strategy, memory: Mutex::default() }
+        Self { ranked: Ranked::new(strategy), memory: Mutex::default() }
     }
 
     /// Counts more on every node than it reports, or less. See [`Overcommit`].
@@ -66,7 +78,7 @@ impl<S: Strategy> FilterScheduler<S> {
 impl<S: Strategy> Scheduler for FilterScheduler<S> {
     fn place(&self, view: &PlacementView<'_>, ctx: &mut Ctx<'_>) -> Placements {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        memory.place(&self.strategy, view, ctx)
+        self.ranked.place(&mut memory, view, ctx)
     }
 
     fn follow(&self, view: &Snapshot) {
@@ -78,16 +90,38 @@ impl<S: Strategy> Scheduler for FilterScheduler<S> {
     }
 }
 
+impl<S: Strategy> Ranked<S> {
+    pub(super) fn new(strategy: S) -> Self {
+        Self { strategy, standings: Mutex::default() }
+    }
+
+    /// Answers by the strategy.
+    pub(super) fn place(
+        &self,
+        memory: &mut Memory,
+        view: &PlacementView<'_>,
+        ctx: &Ctx<'_>,
+    ) -> Placements {
+        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.place((&self.strategy, &mut standings), view, ctx)
+    }
+
+    /// What of the orders is not as it would be worked out anew.
+    pub(super) fn wrong(&self, memory: &mut Memory) -> Option<String> {
+        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        standings.wrong(&self.strategy, &mut memory.loads)
+    }
+}
+
 impl Memory {
     /// No memory yet.
     pub(super) fn new(overcommit: Overcommit) -> Self {
         Self { loads: Loads::new(overcommit), ..Self::default() }
     }
 
-    /// Answers by a strategy.
-    pub(super) fn place<S: Strategy>(
+    fn place<S: Strategy>(
         &mut self,
-        strategy: &S,
+        ranked: (&S, &mut Standings<S::Score>),
         view: &PlacementView<'_>,
         ctx: &Ctx<'_>,
     ) -> Placements {
@@ -96,14 +130,14 @@ impl Memory {
         self.follow(view.snapshot);
         let asked = (first.service_id, view.tasks.len());
         self.checks.sample(&mut self.loads, view.snapshot, asked);
-        self.answer(strategy, view, ctx, &mut answer);
+        self.answer(ranked, view, ctx, &mut answer);
         self.given = answer.placed.len();
         answer
     }
 
     fn answer<S: Strategy>(
         &mut self,
-        strategy: &S,
+        (strategy, standings): (&S, &mut Standings<S::Score>),
         view: &PlacementView<'_>,
         ctx: &Ctx<'_>,
         answer: &mut Placements,
@@ -127,9 +161,11 @@ impl Memory {
         let topology = topology.as_ref();
         loads.expect(free.len());
         answer.placed.reserve(free.len());
-        let known = &mut self.known;
+        loads.prepare(&demand);
+        let standing = standings.find(strategy, &demand, loads);
+        let among = (&mut self.known, standing);
         let mut group =
-            Group::new(strategy, &mut demand, &failures, loads, known, (first, topology));
+            Group::new(strategy, &mut demand, &failures, loads, among, (first, topology));
         group.know_if_few(free.len());
         let mut tree = Group::<S>::root();
         let mut tasks = free.into_iter();

@@ -15,7 +15,7 @@ use super::load::NodeLoad;
 const KEPT: usize = if cfg!(test) { 3 } else { 64 };
 
 /// All that filters look at, apart from the service: tasks with equal needs suit the same nodes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Needs {
     pub(super) reservation: Option<Resources>,
     pub(super) constraints: Vec<String>,

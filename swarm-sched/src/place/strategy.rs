@@ -56,7 +56,7 @@ impl Candidate<'_> {
 /// ```
 pub trait Strategy: Send + Sync + 'static {
     /// The rank of a node: the smallest wins, and of equals the smallest node id.
-    type Score: Ord;
+    type Score: Ord + Clone + Send;
 
     /// Ranks one node. Pure, and by this candidate alone: placing a task changes the score of its
     /// node and of no other.
@@ -68,6 +68,15 @@ pub trait Strategy: Send + Sync + 'static {
     /// counts. Then such nodes are found in an index, and their score is not even asked for, so a
     /// decision does not grow with the number of nodes.
     fn newcomers_first(&self) -> bool {
+        false
+    }
+
+    /// Whether the strategy promises that the score of a node without tasks of the service, and
+    /// without failures of it, depends on the node and its load and on what the task reserves
+    /// ([`Demand::reservation`]), and on nothing else: neither on the service nor on anything outside
+    /// of the candidate. Then the order of such nodes is kept, and a decision does not grow with the
+    /// number of nodes, once tasks that need as much were placed before.
+    fn newcomers_alike(&self) -> bool {
         false
     }
 }

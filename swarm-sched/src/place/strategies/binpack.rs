@@ -22,6 +22,10 @@ impl Strategy for BinPack {
             + percent(memory, load.free_memory(), load.total_memory());
         (candidate.faults(), Reverse((weight, load.active())))
     }
+
+    fn newcomers_alike(&self) -> bool {
+        true
+    }
 }
 
 /// How full a node is with so much more of something, of 100.

@@ -39,4 +39,8 @@ impl Strategy for LeastLoaded {
         let added = self.per_task.saturating_mul(candidate.tasks_of_service());
         (candidate.faults(), reported.saturating_add(added), candidate.load.active())
     }
+
+    fn newcomers_alike(&self) -> bool {
+        true
+    }
 }
