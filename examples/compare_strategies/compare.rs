@@ -39,6 +39,11 @@ impl Strategy for Balanced {
         let apart = u64::try_from((cpus - memory).abs()).unwrap_or(u64::MAX);
         (candidate.tasks_of_service(), apart)
     }
+
+    // Where the service has no task, only the node and what is reserved count.
+    fn newcomers_alike(&self) -> bool {
+        true
+    }
 }
 
 /// Compares placement strategies on reproducible workloads.
