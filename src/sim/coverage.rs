@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use swarm_core::model::{Service, Task, TaskState, UpdateState};
-use swarm_core::store::{Event, Object};
+use swarm_core::store::{Event, Object, Snapshot};
 
 use super::consensus::Committed;
 use super::world::World;
@@ -17,11 +17,13 @@ pub const REQUIRED: &[&str] = &[
     "agent: abandoned work was done nevertheless",
     "agent: redirected to the leader",
     "agent: resumes from its journal",
+    "allocator: a port is another's before its service has gone",
     "dispatcher: a later session of a node takes over",
     "dispatcher: a manager that was paused forgives",
     "dispatcher: a message of a session that is over",
     "dispatcher: a silent node is down",
     "dispatcher: a storm of sessions is refused",
+    "enforcer: a node no longer suits a task",
     "executor: work hangs",
     "fault: a clock jumps",
     "fault: a clock runs wrong",
@@ -82,6 +84,9 @@ impl World {
             if let Some(what) = met(event) {
                 self.covered(what);
             }
+            if inherits(event, &committed.after) {
+                self.covered("allocator: a port is another's before its service has gone");
+            }
         }
     }
 }
@@ -94,9 +99,28 @@ fn met(event: &Event) -> Option<&'static str> {
     }
 }
 
+/// Whether a service was given a port that one has which is about to go.
+fn inherits(event: &Event, after: &Snapshot) -> bool {
+    fn has(service: &Service) -> impl Iterator<Item = u16> {
+        let ports = service.endpoint.iter().flat_map(|endpoint| &endpoint.ports);
+        ports.map(|port| port.published_port).filter(|port| *port != 0)
+    }
+    let (Some(Object::Service(old)), Some(Object::Service(new))) = (&event.old, &event.new) else {
+        return false;
+    };
+    let going = |port: &u16| {
+        let mut services = after.services.iter();
+        services.any(|other| other.pending_delete && has(other).any(|its| its == *port))
+    };
+    has(new).filter(|port| !has(old).any(|its| its == *port)).any(|port| going(&port))
+}
+
 fn task(old: &Task, new: &Task) -> Option<&'static str> {
     if old.preempted.is_none() && new.preempted.is_some() {
         return Some("preemption: a task leaves for another");
+    }
+    if old.eviction.is_none() && new.eviction.is_some() {
+        return Some("enforcer: a node no longer suits a task");
     }
     if old.is_promised() {
         return Some(match new.status.state {

@@ -15,6 +15,7 @@ use swarm_sched::place::PRIORITY_LABEL;
 
 use super::dice::Dice;
 use super::script::{Action, Edit, Fault, FaultKind, Request, Script};
+use super::situations;
 
 /// How large a drawn scenario is, at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ pub fn draw(seed: u64, size: &Size) -> Script {
     drawing.clients(size);
     drawing.faults(size);
     let mut script = drawing.script;
+    situations::add(&mut script, lasts);
     script.entries.sort_by_key(|entry| entry.at);
     script
 }

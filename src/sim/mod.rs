@@ -43,6 +43,7 @@ pub mod script;
 mod sessions;
 mod setup;
 mod shrink;
+mod situations;
 mod text;
 pub mod trace;
 mod world;
