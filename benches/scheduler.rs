@@ -260,7 +260,7 @@ fn resources_share_nothing(bencher: Bencher<'_, '_>, (nodes, tasks): (usize, usi
     bench(bencher, allocated(nodes, tasks, 1, Needs::Resources(32)), &[placer]);
 }
 
-/// Each of a size that no other has: each decision looks at every node.
+/// Each of a size that no other has.
 #[divan::bench(
     sample_count = 10,
     sample_size = 1,
