@@ -64,7 +64,7 @@ pub(super) fn measure(
     Growth { strategy: contender.name.clone(), nodes: start.nodes.len(), known, new }
 }
 
-/// Places so many tasks one after another, each of a service of its own, and each of its size in
+/// Places and commits so many tasks one after another, each of a service of its own, and each of its size in
 /// hundredths of a core.
 fn one_by_one(
     contender: &Contender,
@@ -74,17 +74,20 @@ fn one_by_one(
     size: impl Fn(usize) -> f64,
 ) -> Speed {
     let (mut ids, mut dice) = (IdSource::seeded(!seed), Dice::new(seed, "one more"));
-    let mut view = start.clone();
+    let store = MemoryStore::new(start.clone());
+    let commit = |change| store.apply_owned(Batch::new(NOW, vec![change])).expect("it is legal");
     let mut cluster = Cluster { id: ids.next(), ..Cluster::default() };
     cluster.spec.labels.insert(STRATEGY_LABEL.to_owned(), contender.name.clone());
-    view.stage(Change::create(cluster), NOW).expect("there is no cluster yet");
+    commit(Change::create(cluster));
     let scheduler = contender.scheduler();
     let timed = Timed::new(scheduler.clone(), clock.clone());
     for number in 0..=decisions {
         let size = Size::of(0.25 + size(number) / 100.0, 0.5);
-        let mut task = task(&mut ids, dice.id(), None, size);
-        view.stage(Change::create(task.clone()), NOW).expect("it is new");
-        let tasks = [Arc::new(task.clone())];
+        let task = task(&mut ids, dice.id(), None, size);
+        let id = task.id;
+        commit(Change::create(task));
+        let view = store.snapshot();
+        let tasks = [view.tasks.get(id).expect("it was committed").clone()];
         let asked = PlacementView { snapshot: &view, service: None, tasks: &tasks };
         let mut ctx = Ctx { now: NOW, ids: &mut ids, epoch: Epoch(1) };
         // The first answer adds every node up, once in a leader's term: it is not counted.
@@ -94,10 +97,10 @@ fn one_by_one(
             timed.place(&asked, &mut ctx)
         };
         if let Some(placed) = answer.placed.first() {
-            task = Task::clone(view.tasks.get(task.id).expect("it was staged"));
+            let mut task = Task::clone(&tasks[0]);
             task.node_id = Some(placed.node);
             task.status.state = TaskState::Assigned;
-            view.stage(Change::update(task), NOW).expect("a placement is legal");
+            commit(Change::update(task));
         }
     }
     timed.speed()
