@@ -28,7 +28,6 @@
 //! nodes and branches that refuse are dropped.
 
 use std::cmp::Reverse;
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
@@ -99,6 +98,12 @@ pub(super) struct Branch<K> {
     kind: Kind<K>,
 }
 
+impl<K> Branch<K> {
+    fn bud(members: Members, level: usize) -> Self {
+        Self { members, level, kind: Kind::Bud }
+    }
+}
+
 enum Kind<K> {
     /// No task has come yet.
     Bud,
@@ -150,7 +155,7 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
 
     /// The whole tree, before the first task.
     pub(super) fn root() -> Branch<S::Score> {
-        Branch { members: Members::All, level: 0, kind: Kind::Bud }
+        Branch::bud(Members::All, 0)
     }
 
     /// Gives one task a node of the branch; `None` when no node of it has room.
@@ -173,17 +178,8 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
                         order.push(Reverse((tasks, value)));
                         return None;
                     }
-                    let next = match branches.entry(value) {
-                        Entry::Occupied(entry) => entry.into_mut(),
-                        Entry::Vacant(_) if !level.values.occurs_in(&branch.members, value) => {
-                            continue;
-                        }
-                        Entry::Vacant(entry) => entry.insert(Branch {
-                            members: level.values.among(&branch.members, value),
-                            level: branch.level + 1,
-                            kind: Kind::Bud,
-                        }),
-                    };
+                    let part = || Branch::bud(level.values.part(value), branch.level + 1);
+                    let next = branches.entry(value).or_insert_with(part);
                     if let Some(placed) = self.pick(next, task) {
                         order.push(Reverse((tasks + 1, value)));
                         return Some(placed);
@@ -208,8 +204,18 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
                 tasks[level.values.number(seat)] += count;
             }
         }
-        let order = tasks.into_iter().enumerate().map(|(value, tasks)| Reverse((tasks, value)));
-        Kind::Fork { order: order.collect(), floor: u64::MAX, branches: BTreeMap::new() }
+        // Every value has nodes, but not every branch of the tree has nodes of each.
+        let (order, branches) = match &branch.members {
+            Members::All => ((0..tasks.len()).collect(), BTreeMap::new()),
+            some => {
+                let parts = level.values.divide(some).into_iter();
+                let buds = parts.map(|(value, part)| (value, Branch::bud(part, branch.level + 1)));
+                let branches: BTreeMap<_, _> = buds.collect();
+                (branches.keys().copied().collect::<Vec<_>>(), branches)
+            }
+        };
+        let order = order.into_iter().map(|value| Reverse((tasks[value], value))).collect();
+        Kind::Fork { order, floor: u64::MAX, branches }
     }
 
     /// Without a crowd or a standing every node is ranked; with one, those that it leaves out.

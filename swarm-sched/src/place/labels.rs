@@ -122,30 +122,40 @@ impl LabelValues {
         self.of[seat]
     }
 
-    /// Whether any of some seats has a value.
-    pub(super) fn occurs_in(&self, members: &Members, number: usize) -> bool {
-        match (members, &self.sets) {
-            (Members::All, _) => true,
-            (Members::Set(set), Some(sets)) => {
-                set.next_in(0, Some(&sets[number]), None, None).is_some()
-            }
-            (members, _) => self.seats[number].iter().any(|seat| members.contains(*seat)),
+    /// The seats of a value.
+    pub(super) fn part(&self, number: usize) -> Members {
+        match &self.sets {
+            Some(sets) => Members::Set(sets[number].clone()),
+            None => Members::List(self.seats[number].clone()),
         }
     }
 
-    /// Those of some seats that have a value.
-    pub(super) fn among(&self, members: &Members, number: usize) -> Members {
-        match (members, &self.sets) {
-            (Members::All, Some(sets)) => Members::Set(sets[number].clone()),
-            (Members::Set(set), Some(sets)) => Members::Set(Arc::new(set.and(&sets[number]))),
-            (Members::List(list), _) => {
-                let has = |seat: &usize| self.of[*seat] == number;
-                Members::List(list.iter().copied().filter(has).collect())
+    /// Some seats by the value that they have, in order of the values: O(seats).
+    pub(super) fn divide(&self, members: &Members) -> BTreeMap<usize, Members> {
+        match members {
+            Members::Set(set) => {
+                let next = |from| set.next_in(from, None, None, None);
+                let seats = std::iter::successors(next(0), |seat| next(seat + 1));
+                if self.sets.is_some() { self.sets_of(seats) } else { self.lists_of(seats) }
             }
-            (members, None) => {
-                let seats = self.seats[number].iter().copied();
-                Members::List(seats.filter(|seat| members.contains(*seat)).collect())
-            }
+            Members::List(list) => self.lists_of(list.iter().copied()),
+            Members::All => self.lists_of(0..self.of.len()),
         }
+    }
+
+    fn sets_of(&self, seats: impl Iterator<Item = usize>) -> BTreeMap<usize, Members> {
+        let mut parts: Vec<Option<Bits>> = vec![None; self.len()];
+        for seat in seats {
+            let part = parts[self.of[seat]].get_or_insert_with(|| Bits::none(self.of.len()));
+            part.insert(seat);
+        }
+        let parts = parts.into_iter().enumerate();
+        parts.filter_map(|(value, part)| Some((value, Members::Set(Arc::new(part?))))).collect()
+    }
+
+    fn lists_of(&self, seats: impl Iterator<Item = usize>) -> BTreeMap<usize, Members> {
+        let mut parts: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        seats.for_each(|seat| parts.entry(self.of[seat]).or_default().push(seat));
+        parts.into_iter().map(|(value, part)| (value, Members::List(part))).collect()
     }
 }

@@ -17,7 +17,7 @@
 //! | `Ladder`: which seats have how many tasks | the emptiest node without a search | O(log rungs) |
 //! | `Shapes`: which seats may suit certain needs | no filter is asked twice | O(shapes) when it ends |
 //! | `labels`: the seats by the value of a label | branches of placement preferences | nothing |
-//! | `journal`: which seats changed | orders that are kept ([`standings`](super::standings)) | O(1) |
+//! | `journal`: which seats changed | orders that are kept (`standings`) | O(1) |
 //!
 //! How many tasks of a service a node has, the node's load knows alone: a service has a list of
 //! seats, no counts. A node that comes or goes moves the seats: O(nodes + seats of services). One
