@@ -208,10 +208,11 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
         let (order, branches) = match &branch.members {
             Members::All => ((0..tasks.len()).collect(), BTreeMap::new()),
             some => {
-                let parts = level.values.divide(some).into_iter();
-                let buds = parts.map(|(value, part)| (value, Branch::bud(part, branch.level + 1)));
-                let branches: BTreeMap<_, _> = buds.collect();
-                (branches.keys().copied().collect::<Vec<_>>(), branches)
+                let parts = self.loads.divide(some, &level.values);
+                let next = branch.level + 1;
+                let buds =
+                    parts.iter().map(|(value, part)| (*value, Branch::bud(part.clone(), next)));
+                (parts.keys().copied().collect::<Vec<_>>(), buds.collect())
             }
         };
         let order = order.into_iter().map(|value| Reverse((tasks[value], value))).collect();

@@ -16,7 +16,7 @@
 //! | `services`: the seats of each service, where it failed | what spread looks at first | O(1); O(its seats) where its last one goes |
 //! | `Ladder`: which seats have how many tasks | the emptiest node without a search | O(log rungs) |
 //! | `Shapes`: which seats may suit certain needs | no filter is asked twice | O(shapes) when it ends |
-//! | `labels`: the seats by the value of a label | branches of placement preferences | nothing |
+//! | `labels`: the seats by the value of a label, and each of these by another label | branches of placement preferences | nothing |
 //! | `journal`: which seats changed | orders that are kept (`standings`) | O(1) |
 //!
 //! How many tasks of a service a node has, the node's load knows alone: a service has a list of
@@ -41,7 +41,7 @@ use swarm_core::time::Timestamp;
 use super::constraint::label_of;
 use super::failures::{self, Failures};
 use super::filter::Demand;
-use super::labels::{LabelValues, Labels};
+use super::labels::{LabelValues, Labels, Members};
 use super::ladder::Ladder;
 use super::load::{NodeLoad, Presence, Share, occupies, reservation};
 use super::shape::{Shape, Shapes};
@@ -368,6 +368,15 @@ impl Loads {
             descriptor,
             self.nodes.iter().map(|load| label_of(&load.node, descriptor).unwrap_or("")),
         )
+    }
+
+    /// Some seats by the value of a label that they have.
+    pub(super) fn divide(
+        &mut self,
+        members: &Members,
+        by: &Arc<LabelValues>,
+    ) -> Arc<BTreeMap<usize, Members>> {
+        self.labels.divide(members, by)
     }
 
     /// How many changes of nodes there have been.
