@@ -5,7 +5,8 @@
 //! at all others, its *newcomers*. A strategy may promise that the score of a newcomer is the same for
 //! all services ([`Strategy::newcomers_alike`]). Their order is kept here, for the needs that were
 //! asked for more than once, and between two decisions only those nodes are judged again that changed
-//! ([`Loads::changed_since`]): O(log nodes) for each, where a ranking of its own costs O(nodes).
+//! ([`Loads::changed_since`]): O(log nodes) for each, where a ranking of its own costs O(nodes). An
+//! order takes a hundred bytes or so for each node.
 //!
 //! Invariants of a [`Standing`] that was brought up to date: a seat is in `order`, with its key, if and
 //! only if it has one in `keys`; whoever suits and has room has one, and it is the score of a newcomer.
