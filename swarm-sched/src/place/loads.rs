@@ -41,6 +41,7 @@ use swarm_core::time::Timestamp;
 use super::constraint::label_of;
 use super::failures::{self, Failures};
 use super::filter::Demand;
+use super::journal::Journal;
 use super::labels::{LabelValues, Labels, Members};
 use super::ladder::Ladder;
 use super::load::{NodeLoad, Presence, Share, occupies, reservation};
@@ -58,14 +59,6 @@ pub struct Loads {
     journal: Journal,
     assumed: Vec<Assumed>,
     overcommit: Overcommit,
-}
-
-/// Which seats changed, in order. Changes are counted; those that are too many are forgotten.
-#[derive(Clone, Debug, Default)]
-struct Journal {
-    /// The number of the first of `seats`.
-    first: u64,
-    seats: Vec<u32>,
 }
 
 /// Where a service is.
@@ -124,7 +117,8 @@ impl Loads {
 
     /// As good as new, to be added up again. What follows it finds that out.
     pub(super) fn anew(&self) -> Self {
-        let journal = Journal { first: self.changes() + 1, seats: Vec::new() };
+        let mut journal = self.journal.clone();
+        journal.forget();
         Self { journal, overcommit: self.overcommit, ..Self::default() }
     }
 
@@ -223,7 +217,7 @@ impl Loads {
         self.shapes.renew(seat, &load);
         self.labels.renew(&self.nodes[seat].node, node);
         self.nodes[seat] = load;
-        self.journal.note(seat, self.nodes.len());
+        self.journal.note(narrow(seat), self.nodes.len());
     }
 
     /// Counts what a task of the view is and takes: once (1), or not any more (-1).
@@ -255,7 +249,7 @@ impl Loads {
         let before = load.active();
         let presence = load.change(share, sign);
         self.ladder.climb(seat, before, load.active());
-        self.journal.note(seat, self.nodes.len());
+        self.journal.note(narrow(seat), self.nodes.len());
         match presence {
             Presence::Begins => {
                 self.services.entry(service).or_default().seats.push(narrow(seat));
@@ -379,16 +373,9 @@ impl Loads {
         self.labels.divide(members, by)
     }
 
-    /// How many changes of nodes there have been.
-    pub(super) fn changes(&self) -> u64 {
-        self.journal.first + self.journal.seats.len() as u64
-    }
-
-    /// The seats that have changed after so many changes, some of them more than once; unknown, where
-    /// that is long ago or seats have moved since.
-    pub(super) fn changed_since(&self, changes: u64) -> Option<&[u32]> {
-        let at = usize::try_from(changes.checked_sub(self.journal.first)?).ok()?;
-        self.journal.seats.get(at..)
+    /// Which nodes changed.
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Prepares to settle so many tasks.
@@ -459,24 +446,6 @@ impl Loads {
             && self.shapes.are_right(seat, load)
             && self.labels.are_right(seat, |seat| &self.nodes[seat].node)
             && self.seat(load.id) == Some(seat)
-    }
-}
-
-impl Journal {
-    /// A seat, of so many, changed.
-    fn note(&mut self, seat: usize, seats: usize) {
-        // What is behind by more than all seats is ranked anew.
-        if self.seats.len() > 2 * seats {
-            self.first += seats as u64;
-            self.seats.drain(..seats);
-        }
-        self.seats.push(narrow(seat));
-    }
-
-    /// Nothing from before can be followed any more.
-    fn forget(&mut self) {
-        self.first += self.seats.len() as u64 + 1;
-        self.seats.clear();
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) mod failures;
 pub mod filter;
 mod future;
 mod group;
+mod journal;
 mod labels;
 mod ladder;
 pub mod load;

@@ -5,7 +5,7 @@
 //! at all others, its *newcomers*. A strategy may promise that the score of a newcomer is the same for
 //! all services ([`Strategy::newcomers_alike`]). Their order is kept here, for the needs that were
 //! asked for more than once, and between two decisions only those nodes are judged again that changed
-//! ([`Loads::changed_since`]): O(log nodes) for each, where a ranking of its own costs O(nodes). An
+//! ([`Journal`](super::journal::Journal)): O(log nodes) for each, where a ranking of its own costs O(nodes). An
 //! order takes a hundred bytes or so for each node.
 //!
 //! Invariants of a [`Standing`] that was brought up to date: a seat is in `order`, with its key, if and
@@ -102,12 +102,12 @@ impl<K: Ord + Clone> Standing<K> {
         let keys: Vec<_> = (0..loads.seats()).map(key).collect();
         let seats = keys.iter().zip(0..).filter_map(|(key, seat)| Some((key.clone()?, seat)));
         let order = seats.collect();
-        Self { needs, order, keys, at: loads.changes(), asked: 0 }
+        Self { needs, order, keys, at: loads.journal().changes(), asked: 0 }
     }
 
     /// Judges again what has changed: all of it where too much has.
     fn follow<S: Strategy<Score = K>>(&mut self, strategy: &S, loads: &Loads) {
-        let changed = loads.changed_since(self.at).filter(|seats| seats.len() <= loads.seats());
+        let changed = loads.journal().since(self.at).filter(|seats| seats.len() <= loads.seats());
         self.asked += 1;
         let right = changed.is_some_and(|seats| {
             let stranger = Demand::from_needs(&self.needs);
@@ -119,7 +119,7 @@ impl<K: Ord + Clone> Standing<K> {
                     self.order.extend(key.map(|key| (key, seat)));
                 }
             }
-            self.at = loads.changes();
+            self.at = loads.journal().changes();
             self.sample(strategy, loads)
         });
         if !right {
