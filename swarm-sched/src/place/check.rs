@@ -6,7 +6,7 @@ use swarm_core::store::Snapshot;
 use super::loads::Loads;
 
 /// After so many answers a node is compared with what the view says about it, and so is a service.
-const ANSWERS_PER_CHECK: u64 = 16;
+pub(super) const ANSWERS_PER_CHECK: u64 = 16;
 /// After so many for each task of the node, or each place of the service, if there are more: for all
 /// of them are looked at.
 const ANSWERS_PER_TASK: u64 = 4;
@@ -45,8 +45,7 @@ impl Checks {
 
     /// What is wrong about the next node, if it is time.
     fn node(&mut self, loads: &Loads, view: &Snapshot) -> Option<String> {
-        // Large steps that meet every seat in the end, whatever their number.
-        let seat = self.nodes.wrapping_mul(2_654_435_761).checked_rem(loads.seats())?;
+        let seat = nth_seat(self.nodes, loads)?;
         if self.since_node < due(loads.at(seat).active()) {
             return None;
         }
@@ -68,6 +67,12 @@ impl Checks {
         self.since_service = 0;
         (!loads.is_right_about(service, view)).then(|| format!("service {service}"))
     }
+}
+
+/// The seat that is compared at the nth time: large steps, that meet each in the end, whatever their
+/// number.
+pub(super) fn nth_seat(nth: usize, loads: &Loads) -> Option<usize> {
+    nth.wrapping_mul(2_654_435_761).checked_rem(loads.seats())
 }
 
 fn due(size: u64) -> u64 {

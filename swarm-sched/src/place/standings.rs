@@ -5,8 +5,7 @@
 //! at all others, its *newcomers*. A strategy may promise that the score of a newcomer is the same for
 //! all services ([`Strategy::newcomers_alike`]). Their order is kept here, for the needs that were
 //! asked for more than once, and between two decisions only those nodes are judged again that changed
-//! ([`Journal`](super::journal::Journal)): O(log nodes) for each, where a ranking of its own costs O(nodes). An
-//! order takes a hundred bytes or so for each node.
+//! ([`Journal`](super::journal::Journal)): O(log nodes) for each, where a ranking of its own costs O(nodes).
 //!
 //! Invariants of a [`Standing`] that was brought up to date: a seat is in `order`, with its key, if and
 //! only if it has one in `keys`; whoever suits and has room has one, and it is the score of a newcomer.
@@ -16,6 +15,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use super::check::{ANSWERS_PER_CHECK, nth_seat};
 use super::filter::Demand;
 use super::loads::Loads;
 use super::shape::Needs;
@@ -24,8 +24,6 @@ use super::strategy::{Candidate, Strategy};
 /// For how many needs an order is kept, and of how many it is known that they were asked for once.
 const KEPT: usize = if cfg!(test) { 2 } else { 8 };
 const ONCE: usize = 32;
-/// After so many answers one node is judged anew and compared.
-const ANSWERS_PER_CHECK: u64 = 16;
 
 /// The orders that were asked for last, by one strategy.
 pub(super) struct Standings<K> {
@@ -130,9 +128,8 @@ impl<K: Ord + Clone> Standing<K> {
 
     /// Compares one node now and then. A difference would be a bug: it is logged.
     fn sample<S: Strategy<Score = K>>(&self, strategy: &S, loads: &Loads) -> bool {
-        // Large steps that meet every seat in the end, whatever their number.
-        let number = (self.asked / ANSWERS_PER_CHECK).wrapping_mul(2_654_435_761) as usize;
-        let Some(seat) = number.checked_rem(loads.seats()) else { return true };
+        let nth = (self.asked / ANSWERS_PER_CHECK) as usize;
+        let Some(seat) = nth_seat(nth, loads) else { return true };
         let right =
             !self.asked.is_multiple_of(ANSWERS_PER_CHECK) || self.is_right(seat, strategy, loads);
         debug_assert!(right, "the place of node {} in an order is wrong", loads.at(seat).id);
