@@ -50,6 +50,7 @@ pub const REQUIRED: &[&str] = &[
     "manager: recovers from its disk",
     "preemption: a promise is kept",
     "preemption: a task leaves for another",
+    "rebalancing: a task moves",
     "store: a batch of an earlier leader arrives",
     "store: a conflict is decided again",
     "store: a follower is caught up by a snapshot",
@@ -94,6 +95,7 @@ impl World {
 fn met(event: &Event) -> Option<&'static str> {
     match (event.old.as_ref(), event.new.as_ref()?) {
         (Some(Object::Task(old)), Object::Task(new)) => task(old, new),
+        (None, Object::Task(new)) => new.relieves.map(|_| "rebalancing: a task moves"),
         (Some(Object::Service(old)), Object::Service(new)) => update(old, new),
         _ => None,
     }

@@ -133,18 +133,18 @@ fn bursts(mut draft: Draft) -> Draft {
 }
 
 fn losses(mut draft: Draft) -> Draft {
-    draft.length = Duration::from_secs(600);
+    draft.length = Duration::from_secs(1200);
     draft.fill_at_start(0.7);
     let nodes = draft.nodes();
     let rack = nodes / 10;
     for node in 0..rack {
         // Nodes of a rack are anywhere in the order of ids.
         let node = node * 10 + 3;
-        draft.at(100.0, Event::Lose(node));
-        draft.at(220.0, Event::Return(node));
+        draft.at(400.0, Event::Lose(node));
+        draft.at(520.0, Event::Return(node));
     }
     for number in 0..8.min(nodes / 2) {
-        draft.at(330.0 + 25.0 * number as f64, Event::Lose((number * 13 + 7) % nodes));
+        draft.at(700.0 + 25.0 * number as f64, Event::Lose((number * 13 + 7) % nodes));
     }
     draft
 }

@@ -13,17 +13,18 @@
 //! That end needs tasks that stay. One that ends again and again is placed anew each time, and the
 //! scheduler sends it away from where it kept failing: whoever made room for it would move for ever.
 //! So a move must be worth it for all tasks, and also for those alone that have shown that they last,
-//! which is the sum that falls: they have run for the interval, and their slot has not failed lately.
+//! which is the sum that falls: they have run for five minutes, or were moved after that. Whatever
+//! makes others end, failure or success, shows in this, and history need not remember it.
 //!
 //! # What is left alone
 //!
 //! - Services that keep something on their nodes (volumes, binds), unless their label
 //!   `swarm.rebalance` is `true`, and those for which it is `false`.
 //! - Services in the global modes, jobs, and those that another strategy than spread places.
-//! - A service of which a task does not run or has failed lately, or that is being updated: one task
-//!   of a service moves at a time, and only when all others do their work.
-//! - A task that has run for less than the interval, and a service of which a move has failed, until
-//!   it is updated or that is history.
+//! - A service of which a task does not run or has not shown that it lasts, or that is being updated:
+//!   one task of a service moves at a time, and only when all others do their work.
+//! - A task that has run for less than five minutes or the interval, and a service of which a move
+//!   has failed, until it is updated or that is history.
 //!
 //! # How
 //!
@@ -46,10 +47,15 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 use super::clean::Clean;
 use super::slots::{Maker, Slot, Slots};
 use super::{node_differs, restart};
-use crate::place::{STRATEGY_LABEL, failures::has_failed_lately};
+use crate::place::STRATEGY_LABEL;
 
 /// The label of a service that says whether its tasks may be moved.
 pub const REBALANCE_LABEL: &str = "swarm.rebalance";
+
+/// A task that has run for so long is taken for one that stays. It is longer than what ends again and
+/// again mostly takes, and no shorter than failures count against a node: the scheduler sends nothing
+/// away that has lasted this long.
+const LASTING: Duration = crate::place::failures::MEMORY;
 
 /// Moves running tasks to where there is less to do, a few at a time.
 ///
@@ -203,7 +209,7 @@ impl<'a> Survey<'a> {
                 && node.spec.availability == Availability::Active;
             if takes {
                 let wanted = || view.tasks_on(node.id).filter(|task| task.is_wanted());
-                let lasting = wanted().filter(|task| lasts(task, interval, ctx));
+                let lasting = wanted().filter(|task| lasts(task, ctx));
                 survey.totals.lasting.0.insert(node.id, lasting.count());
                 survey.totals.all.0.insert(node.id, wanted().count());
             }
@@ -241,11 +247,11 @@ impl<'a> Survey<'a> {
             let node = task.node_id.filter(|_| task.status.state == TaskState::Running)?;
             clean.is_clean(task).then_some((slot, task, node))
         });
-        let mut fails = false;
+        let mut whole = true;
         for (slot, task, node) in running.collect::<Vec<_>>() {
             counts.add(node);
-            fails |= has_failed_lately(task, ctx.now);
-            let settled = has_run(task, interval, ctx);
+            whole &= lasts(task, ctx);
+            let settled = has_run(task, interval.max(LASTING), ctx);
             self.unsettled |= !settled;
             if settled && self.totals.all.0.contains_key(&node) {
                 // The last of them: the first replica is often the one that others depend on.
@@ -257,7 +263,7 @@ impl<'a> Survey<'a> {
             return;
         }
         let replicas = usize::try_from(service.spec.mode.replicas().unwrap_or(0));
-        if fails || replicas != Ok(counts.0.values().sum()) {
+        if !whole || replicas != Ok(counts.0.values().sum()) {
             self.unsettled = true;
             return;
         }
@@ -275,15 +281,13 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// Whether a task counts as one that stays where it is: it has run for the interval or was moved, and
-/// its slot has not failed lately.
-fn lasts(task: &Task, interval: Duration, ctx: &Ctx<'_>) -> bool {
-    let stays = task.relieves.is_some() || has_run(task, interval, ctx);
-    stays && !has_failed_lately(task, ctx.now)
+/// Whether a task counts as one that stays where it is.
+fn lasts(task: &Task, ctx: &Ctx<'_>) -> bool {
+    task.relieves.is_some() || has_run(task, LASTING, ctx)
 }
 
-fn has_run(task: &Task, interval: Duration, ctx: &Ctx<'_>) -> bool {
-    task.running_since.is_some_and(|at| at + interval <= ctx.now)
+fn has_run(task: &Task, time: Duration, ctx: &Ctx<'_>) -> bool {
+    task.running_since.is_some_and(|at| at + time <= ctx.now)
 }
 
 /// Whether tasks of a service may be moved at all, now.

@@ -32,11 +32,6 @@ pub(super) fn told(task: &Task) -> impl Iterator<Item = (NodeId, Timestamp)> {
     inherited.chain(own(task))
 }
 
-/// Whether a task, or one before it in its slot, has failed of late.
-pub(crate) fn has_failed_lately(task: &Task, now: Timestamp) -> bool {
-    told(task).any(|(_, at)| is_recent(at, now))
-}
-
 fn is_recent(at: Timestamp, now: Timestamp) -> bool {
     // One far ahead is of a clock that has been set back since: it would be remembered until then.
     now.since(at) <= MEMORY && at.since(now) <= MEMORY
