@@ -64,6 +64,25 @@ impl Default for Overcommit {
     }
 }
 
+impl Overcommit {
+    /// What counts as there of the processor time that a node reports.
+    #[must_use]
+    pub fn cpus_of(self, reported: i64) -> i64 {
+        thousandths(reported, self.cpus)
+    }
+
+    /// What counts as there of the memory that a node reports.
+    #[must_use]
+    pub fn memory_of(self, reported: i64) -> i64 {
+        thousandths(reported, self.memory)
+    }
+}
+
+/// So many thousandths of an amount.
+fn thousandths(amount: i64, of: u32) -> i64 {
+    i64::try_from(i128::from(amount) * i128::from(of) / 1_000).unwrap_or(i64::MAX)
+}
+
 /// Decides where tasks run.
 ///
 /// # The contract

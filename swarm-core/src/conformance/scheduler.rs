@@ -1,5 +1,6 @@
 //! The suite of [`Scheduler`]: its contract on clusters made for each filter, and on many that
-//! seeds made up. It does not say which suitable node is the best; that is the scheduler's own.
+//! seeds made up. It does not say which suitable node is the best; that is the scheduler's own. What
+//! a node has is what the scheduler says that it counts ([`Scheduler::counts`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use crate::model::{
     PortConfig, PublishMode, Resources, Service, Task, TaskId, TaskSpec, TaskState, TaskStatus,
     Version,
 };
-use crate::scheduler::{PlacementView, Placements, Scheduler};
+use crate::scheduler::{Overcommit, PlacementView, Placements, Scheduler};
 use crate::store::{Change, Epoch, Snapshot};
 use crate::time::Timestamp;
 
@@ -38,7 +39,7 @@ pub fn suite(make: impl Fn() -> Box<dyn Scheduler>) {
             old_hand.follow(&Case::random(seed + SEEDS).view);
         }
         let answer = case.ask(old_hand.as_ref(), seed);
-        case.check(&answer);
+        case.check(old_hand.as_ref(), &answer);
         let fresh = case.ask(make().as_ref(), seed);
         assert_eq!(
             answer, fresh,
@@ -128,7 +129,7 @@ impl Case {
     }
 
     /// The promises that hold for every answer.
-    fn check(&self, answer: &Placements) {
+    fn check(&self, scheduler: &dyn Scheduler, answer: &Placements) {
         let mut answered: Vec<TaskId> = answer.placed.iter().map(|placed| placed.task).collect();
         answered.extend(answer.refused.iter().map(|refused| refused.task));
         answered.sort();
@@ -149,11 +150,11 @@ impl Case {
             let stays = task.node_id.is_none_or(|node| node == placed.node);
             assert!(stays, "a task that had a node was placed on another");
         }
-        self.check_totals(answer);
+        self.check_totals(scheduler.counts(), answer);
     }
 
     /// No node carries more than it can, what it carried before included.
-    fn check_totals(&self, answer: &Placements) {
+    fn check_totals(&self, counts: Overcommit, answer: &Placements) {
         let mut carried: BTreeMap<NodeId, Vec<&Arc<Task>>> = BTreeMap::new();
         for task in self.view.tasks.iter() {
             let runs = (TaskState::Assigned..=TaskState::Running).contains(&task.status.state);
@@ -171,21 +172,24 @@ impl Case {
             // What was there before the decision is none of the scheduler's doing.
             if tasks.len() > before.get(&node).copied().unwrap_or(0) {
                 let node = self.view.nodes.get(node).expect("checked");
-                check_node(node, &tasks);
+                check_node(node, counts, &tasks);
             }
         }
     }
 }
 
-fn check_node(node: &Node, tasks: &[&Arc<Task>]) {
+fn check_node(node: &Node, counts: Overcommit, tasks: &[&Arc<Task>]) {
     let reserved = |amount: fn(&Resources) -> i64| -> i64 {
         let requirements = tasks.iter().filter_map(|task| task.spec.resources.as_ref());
         requirements.filter_map(|all| all.reservations.as_ref()).map(amount).sum()
     };
     let total = node.description.as_ref().map(|node| node.resources.clone()).unwrap_or_default();
-    let fits = reserved(|amount| amount.memory_bytes) <= total.memory_bytes
-        && reserved(|amount| amount.nano_cpus) <= total.nano_cpus;
-    assert!(fits, "the reservations of a node's tasks must fit in what the node has");
+    let fits = reserved(|amount| amount.memory_bytes) <= counts.memory_of(total.memory_bytes)
+        && reserved(|amount| amount.nano_cpus) <= counts.cpus_of(total.nano_cpus);
+    assert!(
+        fits,
+        "the reservations of a node's tasks must fit in what it has, as Scheduler::counts counts it"
+    );
     let mut ports = BTreeSet::new();
     for port in tasks.iter().flat_map(|task| &task.endpoint).flat_map(|endpoint| &endpoint.ports) {
         let fixed = port.publish_mode == PublishMode::Host && port.published_port != 0;
@@ -202,10 +206,11 @@ fn check_node(node: &Node, tasks: &[&Arc<Task>]) {
     }
 }
 
-fn reserving(memory: i64) -> TaskSpec {
+fn reserving(memory: i64, cpus: i64) -> TaskSpec {
     let mut spec = TaskSpec::default();
     let resources = spec.resources.get_or_insert_default();
-    resources.reservations.get_or_insert_default().memory_bytes = memory;
+    let reserved = resources.reservations.get_or_insert_default();
+    (reserved.memory_bytes, reserved.nano_cpus) = (memory, cpus);
     spec
 }
 
@@ -242,6 +247,7 @@ fn every_filter_is_respected(scheduler: &dyn Scheduler) {
     };
     let other_chip: Edit =
         |node| node.description.as_mut().expect("described").platform.architecture = "arm64".into();
+    let more = scheduler.counts().memory_of(999) + 1;
     let small: Edit =
         |node| node.description.as_mut().expect("described").resources.memory_bytes = 999;
     let cases: [(&str, TaskSpec, Edit, Edit); 8] = [
@@ -257,7 +263,7 @@ fn every_filter_is_respected(scheduler: &dyn Scheduler) {
         ("a drained node", TaskSpec::default(), unchanged, |n| {
             n.spec.availability = Availability::Drain
         }),
-        ("a node without the memory", reserving(1_000), unchanged, small),
+        ("a node without the memory", reserving(more, 0), unchanged, small),
         ("a node without the plugin", plugin, faster, unchanged),
         ("a node that fails a constraint", constrained, label, unchanged),
         ("a node of another platform", platform, unchanged, other_chip),
@@ -270,7 +276,7 @@ fn every_filter_is_respected(scheduler: &dyn Scheduler) {
         let (good, bad_id) = (good, bad.id);
         let case = Case::new(&mut ids, [good, bad], spec, 3);
         let answer = case.ask(scheduler, 1);
-        case.check(&answer);
+        case.check(scheduler, &answer);
         assert_eq!(answer.placed.len(), 3, "the suitable node takes the tasks, beside {what}");
         let strays = answer.placed.iter().any(|placed| placed.node == bad_id);
         assert!(!strays, "a task was placed on {what}");
@@ -278,10 +284,18 @@ fn every_filter_is_respected(scheduler: &dyn Scheduler) {
 }
 
 fn reservations_add_up(scheduler: &dyn Scheduler) {
+    let counts = scheduler.counts();
+    for quarter in [reserving(counts.memory_of(1_000), 0), reserving(0, counts.cpus_of(1_000))] {
+        a_quarter_fits_three_times_more(scheduler, quarter);
+    }
+}
+
+/// Tasks that reserve a quarter of what counts of the node, one of which runs.
+fn a_quarter_fits_three_times_more(scheduler: &dyn Scheduler, quarter: TaskSpec) {
     let mut ids = IdSource::seeded(8);
     let only = node(&mut ids);
     let on = only.id;
-    let mut case = Case::new(&mut ids, [only], reserving(1_000), 5);
+    let mut case = Case::new(&mut ids, [only], quarter, 5);
     // What is told to stop holds its share until its agent has confirmed the stop.
     case.task(&mut ids, 9, |task| {
         task.node_id = Some(on);
@@ -293,7 +307,7 @@ fn reservations_add_up(scheduler: &dyn Scheduler) {
         task.status.state = TaskState::Shutdown;
     });
     let answer = case.ask(scheduler, 1);
-    case.check(&answer);
+    case.check(scheduler, &answer);
     assert_eq!(answer.placed.len(), 3, "three fit beside the one that still runs");
 }
 
@@ -312,7 +326,7 @@ fn a_host_port_is_given_once(scheduler: &dyn Scheduler) {
         case.task(&mut ids, slot, |task| task.endpoint = Some(endpoint.clone()));
     }
     let answer = case.ask(scheduler, 1);
-    case.check(&answer);
+    case.check(scheduler, &answer);
     assert_eq!(answer.placed.len(), 2, "one task on each node can have the port");
 }
 
@@ -326,7 +340,7 @@ fn max_replicas_counts_what_runs(scheduler: &dyn Scheduler) {
         task.status.state = TaskState::Running;
     });
     let answer = case.ask(scheduler, 1);
-    case.check(&answer);
+    case.check(scheduler, &answer);
     assert_eq!(answer.placed.len(), 3, "one beside the task that runs, two on the other node");
 }
 
@@ -340,7 +354,7 @@ fn a_bound_task_goes_nowhere_else(scheduler: &dyn Scheduler) {
     let waits = case.task(&mut ids, 0, |task| task.node_id = Some(full_id));
     let lost = case.task(&mut ids, 0, |task| task.node_id = Some(NodeId::MAX));
     let answer = case.ask(scheduler, 1);
-    case.check(&answer);
+    case.check(scheduler, &answer);
     let placed: Vec<_> = answer.placed.iter().map(|placed| placed.task).collect();
     assert_eq!(placed, [stays], "only the task whose node takes it is placed");
     let refused: BTreeSet<_> = answer.refused.iter().map(|refused| refused.task).collect();
@@ -353,7 +367,7 @@ impl Case {
         let mut ids = IdSource::seeded(seed);
         let nodes: Vec<Node> = (0..ids.below(12)).map(|_| random_node(&mut ids)).collect();
         let known: Vec<NodeId> = nodes.iter().map(|node| node.id).collect();
-        let mut spec = reserving(ids.below(1_500).cast_signed());
+        let mut spec = reserving(ids.below(1_500).cast_signed(), 0);
         spec.placement.get_or_insert_default().max_replicas = ids.below(4);
         let tasks = ids.below(20);
         let mut case = Self::new(&mut ids, nodes, spec, tasks);

@@ -9,11 +9,6 @@ use swarm_core::model::{
 };
 use swarm_core::scheduler::Overcommit;
 
-/// So many thousandths of an amount.
-fn thousandths(amount: i64, of: u32) -> i64 {
-    i64::try_from(i128::from(amount) * i128::from(of) / 1_000).unwrap_or(i64::MAX)
-}
-
 /// A node with the sum of its tasks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NodeLoad {
@@ -82,8 +77,8 @@ impl NodeLoad {
                 generic.entry(named.kind).or_default().named.insert(named.value, 0);
             }
         }
-        let total_cpus = thousandths(nano_cpus, overcommit.cpus);
-        let total_memory = thousandths(memory_bytes, overcommit.memory);
+        let total_cpus = overcommit.cpus_of(nano_cpus);
+        let total_memory = overcommit.memory_of(memory_bytes);
         Self {
             id: node.id,
             node,
