@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use swarm_core::control::Ctx;
 use swarm_core::model::*;
-use swarm_core::scheduler::{PlacementView, Scheduler};
+use swarm_core::scheduler::{PlacementView, Placements, Scheduler};
 use swarm_core::store::{Epoch, Object, Snapshot};
 
-use super::{FilterScheduler, LeastLoaded, Overcommit, Random, Spread, StrategyScheduler};
+use super::filter::{Demand, Filter};
+use super::loads::Loads;
+use super::{
+    AffinityError, FilterScheduler, LeastLoaded, Overcommit, Random, Spread, StrategyScheduler,
+};
 use crate::world::{World, template};
 
 fn labelled(name: &'static str, value: &'static str) -> impl Fn(&mut ServiceSpec) {
@@ -374,6 +378,36 @@ fn ask(
 }
 
 #[test]
+fn filters_without_their_scheduler_know_affinities_too() {
+    let mut world = World::new();
+    let [plain, ssd] = ["plain", "ssd"].map(|disk| {
+        world.node(disk, |node| drop(node.spec.labels.insert("disk".to_owned(), disk.to_owned())))
+    });
+    let near = "container!=web.*; node.labels.disk==~ssd";
+    let service = world.service("web", 0, labelled("swarm.affinity", near));
+    for slot in 1..=2 {
+        world.task(service, slot, |task| {
+            Arc::make_mut(&mut task.annotations).name = "web".to_owned();
+        });
+    }
+    let broken = world.service("broken", 1, labelled("swarm.affinity", "near"));
+    let (view, tasks) = (world.view(), world.tasks_of(service));
+    let mut loads = Loads::of(&view);
+    let mut demand = Demand::of(&tasks[0], view.services.get(service), &view).unwrap();
+    let missed = [plain, ssd].map(|node| demand.missed_on(loads.get(node).unwrap()));
+    assert_eq!(missed, [1, 0]);
+    let placed = demand.settle(&tasks[0], ssd, &mut loads).unwrap();
+    assert_eq!((placed.task, placed.node), (tasks[0].id, ssd));
+    let check = |node| demand.check(loads.get(node).unwrap());
+    assert_eq!([check(plain), check(ssd)], [Ok(()), Err(Filter::Affinity)]);
+    assert_eq!(demand.settle(&tasks[1], NodeId::MAX, &mut loads), None);
+
+    let broken = &world.tasks_of(broken)[0];
+    let refused = Demand::of(broken, view.services.get(broken.service_id), &view);
+    assert!(matches!(refused, Err(AffinityError::Shape(_))));
+}
+
+#[test]
 fn random_draws_are_independent_and_the_same_for_a_seed() {
     let mut world = World::new();
     for number in 0..10 {
@@ -410,6 +444,30 @@ fn more_than_there_is_can_be_counted() {
 #[test]
 fn the_scheduler_of_many_strategies_keeps_the_contract() {
     swarm_core::conformance::scheduler::suite(|| Box::new(StrategyScheduler::default()));
+}
+
+#[test]
+fn a_scheduler_that_counts_more_or_less_than_nodes_report_keeps_the_contract() {
+    for (cpus, memory) in [(1_500, 1_050), (1_001, 4_000), (900, 333)] {
+        swarm_core::conformance::scheduler::suite(|| {
+            Box::new(StrategyScheduler::default().overcommit(Overcommit { cpus, memory }))
+        });
+    }
+}
+
+#[test]
+#[should_panic(expected = "as Scheduler::counts counts it")]
+fn one_that_does_not_say_so_does_not() {
+    struct Silent(StrategyScheduler);
+    impl Scheduler for Silent {
+        fn place(&self, view: &PlacementView<'_>, ctx: &mut Ctx<'_>) -> Placements {
+            self.0.place(view, ctx)
+        }
+    }
+    let more = Overcommit { memory: 1_500, ..Overcommit::default() };
+    swarm_core::conformance::scheduler::suite(|| {
+        Box::new(Silent(StrategyScheduler::default().overcommit(more)))
+    });
 }
 
 #[test]

@@ -1,14 +1,74 @@
 //! Pure: whether a node can take a task at all. The filters are SwarmKit's (`scheduler/filter.go`),
 //! in SwarmKit's order; what is ours comes after them.
+//!
+//! A scheduler of one's own can use them, as this one does:
+//!
+//! ```
+//! use swarm_core::control::Ctx;
+//! use swarm_core::scheduler::{PlacementView, Placements, Refused, Scheduler};
+//! use swarm_sched::place::{explain::Refusals, filter::Demand, load::NodeLoad, loads::Loads};
+//!
+//! /// The first node that suits, of those that miss the fewest soft affinities.
+//! struct FirstFit;
+//!
+//! impl Scheduler for FirstFit {
+//!     fn place(&self, view: &PlacementView<'_>, _: &mut Ctx<'_>) -> Placements {
+//!         let mut answer = Placements::default();
+//!         let Some(first) = view.tasks.first() else { return answer };
+//!         // They all ask for the same.
+//!         let mut demand = match Demand::of(first, view.service, view.snapshot) {
+//!             Ok(demand) => demand,
+//!             Err(error) => {
+//!                 let why = error.to_string();
+//!                 answer.refused.extend(view.tasks.iter().map(|it| refused(it, why.clone())));
+//!                 return answer;
+//!             }
+//!         };
+//!         let mut loads = Loads::of(view.snapshot);
+//!         for task in view.tasks {
+//!             let mut refusals = Refusals::default();
+//!             // A task of a global service has its node already.
+//!             let may = |load: &&NodeLoad| task.node_id.is_none_or(|node| node == load.node.id);
+//!             let suits = |load: &&NodeLoad| {
+//!                 demand.check(load).map_err(|filter| refusals.count(filter)).is_ok()
+//!             };
+//!             let nodes = loads.iter().filter(may).filter(suits);
+//!             let best = nodes.min_by_key(|load| demand.missed_on(load)).map(|load| load.node.id);
+//!             match best.and_then(|node| demand.settle(task, node, &mut loads)) {
+//!                 Some(placed) => answer.placed.push(placed),
+//!                 None => answer.refused.push(refused(task, refusals.no_suitable_node())),
+//!             }
+//!         }
+//!         answer
+//!     }
+//! }
+//!
+//! fn refused(task: &swarm_core::model::Task, why: String) -> Refused {
+//!     Refused { task: task.id, why }
+//! }
+//!
+//! swarm_core::conformance::scheduler::suite(|| Box::new(FirstFit));
+//! ```
+//!
+//! What cannot be used apart from [`FilterScheduler`](super::FilterScheduler) are placement preferences
+//! and the bound on the skew ([`TOPOLOGY_LABEL`](super::TOPOLOGY_LABEL)): the scheduler above knows
+//! neither. One that only adds to what there is asks a
+//! [`StrategyScheduler`](super::StrategyScheduler) and changes its answer; then nothing is lost
+//! (`examples/custom_scheduler.rs`).
+
+use std::sync::Arc;
 
 use swarm_core::model::{
-    Availability, Mount, MountType, NodeState, Platform, PortProtocol, Resources, ServiceId, Task,
+    Availability, Mount, MountType, NodeId, NodeState, Platform, PortProtocol, Resources, Service,
+    ServiceId, Task,
 };
+use swarm_core::scheduler::Placed;
 use swarm_core::store::Snapshot;
 
-use super::affinity::Affinities;
+use super::affinity::{Affinities, AffinityError};
 use super::constraint::{Constraint, parse_all};
 use super::load::{NodeLoad, host_ports, reservation};
+use super::loads::Loads;
 use super::shape::Needs;
 
 /// What can make a node unsuitable, in the order of the checks.
@@ -71,11 +131,18 @@ struct Plugin<'a> {
 }
 
 impl<'a> Demand<'a> {
-    /// What this task, and so every task of the same specification, asks for.
-    #[must_use]
-    pub fn of(task: &'a Task, view: &'a Snapshot) -> Self {
+    /// What this task, and so every task of the same specification, asks for: what its own
+    /// specification says, and the affinities in the label of its service.
+    ///
+    /// # Errors
+    /// An affinity that cannot be read. The task is refused with these words.
+    pub fn of(
+        task: &'a Task,
+        service: Option<&Arc<Service>>,
+        view: &'a Snapshot,
+    ) -> Result<Self, AffinityError> {
         let placement = task.spec.placement.as_ref();
-        Self {
+        Ok(Self {
             service: task.service_id,
             reservation: reservation(task),
             // The API validated them; what cannot be read even so is no constraint (SwarmKit).
@@ -86,8 +153,8 @@ impl<'a> Demand<'a> {
             host_ports: host_ports(task).collect(),
             max_replicas: placement.map_or(0, |placement| placement.max_replicas),
             cluster_volumes: mounts(task).any(|mount| mount.kind == MountType::Cluster),
-            affinities: Affinities::default(),
-        }
+            affinities: Affinities::of(task, service, view)?,
+        })
     }
 
     /// Whether a node suits, or the first filter that it does not pass.
@@ -98,6 +165,26 @@ impl<'a> Demand<'a> {
         Filter::ALL
             .into_iter()
             .try_for_each(|filter| if self.passes(filter, load) { Ok(()) } else { Err(filter) })
+    }
+
+    /// How many of the soft affinities the node does not meet. The fewer the better, whatever else
+    /// speaks for a node.
+    #[must_use]
+    pub fn missed_on(&self, load: &NodeLoad) -> usize {
+        self.affinities.missed_on(load)
+    }
+
+    /// Gives a task a node that suits: counts it there, for the tasks after it, and says what it
+    /// claims. Nothing if there is no such node.
+    pub fn settle(&mut self, task: &Arc<Task>, node: NodeId, loads: &mut Loads) -> Option<Placed> {
+        loads.seat(node).map(|seat| self.settle_at(task, seat, loads))
+    }
+
+    /// The same by the node's seat.
+    pub(super) fn settle_at(&mut self, task: &Arc<Task>, seat: usize, loads: &mut Loads) -> Placed {
+        let placed = loads.settle(task, seat);
+        self.affinities.settled(task, placed.node);
+        placed
     }
 
     /// What it reserves.
@@ -121,11 +208,6 @@ impl<'a> Demand<'a> {
     /// Whether the tasks that the node has allow one more of the service.
     pub(super) fn may_have_more(&self, load: &NodeLoad) -> bool {
         self.passes(Filter::MaxReplicas, load) && self.passes(Filter::Affinity, load)
-    }
-
-    /// The same demand, near other tasks or away from them.
-    pub(super) fn with(self, affinities: Affinities) -> Self {
-        Self { affinities, ..self }
     }
 
     /// What tasks that suit the same nodes have in common.

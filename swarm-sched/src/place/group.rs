@@ -259,15 +259,14 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
             leaf.crowd = Some((tasks, seat + 1));
             if self.loads.has_room(self.demand, seat) {
                 self.known.insert(seat);
-                return Some(self.loads.settle(task, seat));
+                return Some(self.demand.settle_at(task, seat, self.loads));
             }
         }
         while let Some(seat) = self.best(leaf) {
             if self.demand.may_have_more(self.loads.at(seat))
                 && self.loads.has_room(self.demand, seat)
             {
-                let placed = self.loads.settle(task, seat);
-                self.demand.affinities.settled(task, placed.node);
+                let placed = self.demand.settle_at(task, seat, self.loads);
                 leaf.ranking.push(Reverse((self.score(seat), seat)));
                 return Some(placed);
             }
@@ -373,6 +372,6 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
         let load = self.loads.at(seat);
         let failures = self.failures.get(&load.id).copied().unwrap_or(0);
         let score = self.strategy.score(&Candidate { load, demand: self.demand, failures });
-        (self.demand.affinities.missed_on(load), score)
+        (self.demand.missed_on(load), score)
     }
 }

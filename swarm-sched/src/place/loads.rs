@@ -276,7 +276,8 @@ impl Loads {
         }
     }
 
-    /// Puts a task on a node that it fits on, and assumes that this will be.
+    /// Puts a task on a node that it fits on, and assumes that this will be. Its affinities
+    /// are told by [`Demand::settle_at`].
     pub(super) fn settle(&mut self, task: &Arc<Task>, seat: usize) -> Placed {
         let node = self.nodes[seat].id;
         let wanted: &[GenericResource] = reservation(task).map_or(&[], |it| &it.generic);

@@ -7,7 +7,6 @@ use swarm_core::model::{Service, Task};
 use swarm_core::scheduler::{Overcommit, PlacementView, Placements, Refused, Scheduler};
 use swarm_core::store::{Mark, Snapshot};
 
-use super::affinity::Affinities;
 use super::bits::Bits;
 use super::check::Checks;
 use super::explain::Refusals;
@@ -223,7 +222,7 @@ pub(super) fn wishes<'a>(
     service: Option<&'a Arc<Service>>,
     view: &'a Snapshot,
 ) -> Result<(Demand<'a>, Option<Topology<'a>>), String> {
-    let affinities = Affinities::of(task, service, view).map_err(|error| error.to_string())?;
+    let demand = Demand::of(task, service, view).map_err(|error| error.to_string())?;
     service.map_or(Ok(0), |service| priority::of(service))?;
     let text = service.and_then(|service| service.spec.labels.get(TOPOLOGY_LABEL));
     let topology = text.map(|text| {
@@ -231,7 +230,7 @@ pub(super) fn wishes<'a>(
             || format!("{TOPOLOGY_LABEL}={text} cannot be read: LABEL:SKEW is expected");
         Topology::read(text).ok_or_else(unreadable)
     });
-    Ok((Demand::of(task, view).with(affinities), topology.transpose()?))
+    Ok((demand, topology.transpose()?))
 }
 
 /// Global tasks: each is checked against its own node.
@@ -249,9 +248,7 @@ fn confirm(
         };
         match demand.check(loads.at(seat)) {
             Ok(()) => {
-                let placed = loads.settle(task, seat);
-                demand.affinities.settled(task, placed.node);
-                answer.placed.push(placed);
+                answer.placed.push(demand.settle_at(task, seat, loads));
             }
             Err(filter) => {
                 refusals.count(filter);
