@@ -9,10 +9,12 @@
 //! | [`allocate`] | their networks, addresses and ports: NEW → PENDING |
 //! | [`place`] | their nodes: PENDING → ASSIGNED |
 //!
-//! What they would do about a specification that is not written yet, [`dry_run()`] says. With the
-//! feature `lab`, `lab` compares placement strategies.
+//! What they would do about a specification that is not written yet, [`dry_run()`] says.
+//! [`conformance`] has the suite for a placement strategy of one's own; with the feature `lab`, `lab`
+//! compares it with others.
 
 pub mod allocate;
+pub mod conformance;
 pub mod dry_run;
 #[cfg(feature = "lab")]
 pub mod lab;
