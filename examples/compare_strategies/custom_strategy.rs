@@ -2,6 +2,7 @@
 //! A node gets it by `parts.scheduler = Some(Arc::new(StrategyScheduler::default().with("headroom",
 //! Headroom)))`, and a service by the label `swarm.strategy=headroom`.
 
+use swarm_sched::conformance;
 use swarm_sched::lab::{Lab, Workload, no_clock};
 use swarm_sched::place::{Candidate, Strategy};
 
@@ -14,18 +15,24 @@ impl Strategy for Headroom {
 
     /// The lowest is the best, of the nodes that passed every filter.
     fn score(&self, node: &Candidate<'_>) -> Self::Score {
-        let (free, total) = (node.load.free_memory(), node.load.total_memory());
-        (free < total / 5, free)
+        let wanted = node.demand.reservation().map_or(0, |it| it.memory_bytes);
+        let left = node.load.free_memory() - wanted;
+        (left < node.load.total_memory() / 5, left)
+    }
+
+    /// Nothing but the node and the reservation counts: the order of nodes may be kept.
+    fn newcomers_alike(&self) -> bool {
+        true
     }
 }
 
 fn main() {
+    conformance::strategy::suite(|| Headroom, |_, _| {});
     let workload = Workload::named("alibaba", 30, 1).expect("it comes with the lab");
     let lab = Lab::new(no_clock()).with("headroom", || Headroom);
-    let report = lab.compare(&[workload], 1, |_| {});
-    for run in report.of("alibaba") {
-        let (name, quality) = (&run.strategy, &run.quality);
-        let (packing, balance) = (quality.packing, quality.load_imbalance);
+    for run in lab.compare(&[workload], 1, |_| {}).of("alibaba") {
+        let (packing, balance) = (run.quality.packing, run.quality.load_imbalance);
+        let name = &run.strategy;
         println!("{name}: {packing:.2} times the nodes of best fit, imbalance {balance:.2}");
     }
 }

@@ -20,7 +20,8 @@
 //!
 //! - Services that keep something on their nodes (volumes, binds), unless their label
 //!   `swarm.rebalance` is `true`, and those for which it is `false`.
-//! - Services in the global modes, jobs, and those that another strategy than spread places.
+//! - Services in the global modes, jobs, and those whose strategy, by their label `swarm.strategy` or
+//!   the cluster's, is not called `spread`.
 //! - A service of which a task does not run or has not shown that it lasts, or that is being updated:
 //!   one task of a service moves at a time, and only when all others do their work.
 //! - A task that has run for less than five minutes or the interval, and a service of which a move
@@ -67,6 +68,12 @@ const LASTING: Duration = crate::place::failures::MEMORY;
 /// // Two moves at most, and then a minute's rest.
 /// planners.push(Arc::new(Rebalance::new(scheduler, 2, Duration::from_secs(60))));
 /// ```
+///
+/// Which services want to be even it knows by the label `swarm.strategy` alone, not by who places. So
+/// under a scheduler that ignores the label ([`FilterScheduler`](crate::place::FilterScheduler)), or
+/// that has another strategy by the name `spread`, what that strategy placed is moved as well, wherever
+/// it is more even and the scheduler would put the task there by now. Services with any other
+/// name in the label stay where they are.
 ///
 /// To look for moves takes time in proportion to all tasks. It is done when a node changes, by the
 /// controller's sweep, and once for each interval while there is something to move.

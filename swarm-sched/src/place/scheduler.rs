@@ -61,7 +61,9 @@ pub(super) struct Memory {
 pub type SpreadScheduler = FilterScheduler<Spread>;
 
 impl<S: Strategy> FilterScheduler<S> {
-    /// A scheduler that ranks by this strategy.
+    /// A scheduler that ranks by this strategy for every service, whatever its label
+    /// `swarm.strategy` says. [`Rebalance`](crate::orchestrate::Rebalance) does not know that: it goes
+    /// by the label, and takes services without one for spread.
     #[must_use]
     pub fn new(strategy: S) -> Self {
         Self { ranked: Ranked::new(strategy), memory: Mutex::default() }
