@@ -67,8 +67,13 @@ fn a_cluster_in_one_process_outlives_a_node() {
 }
 
 #[test]
-fn a_strategy_of_ones_own_fills_nodes() {
-    let lines = ["Pack keeps the scheduler's contract", "spread: [2, 2, 3]", "pack: [0, 3, 4]"];
+fn a_scheduler_of_ones_own_places_all_tasks_or_none() {
+    let lines = [
+        "Together keeps the scheduler's contract",
+        "swarm: 12 of 14 tasks placed, nodes: 3",
+        "together: 0 of 14 tasks placed, nodes: 3",
+        "together: 14 of 14 tasks placed, nodes: 4",
+    ];
     shows("custom_scheduler", &lines);
 }
 

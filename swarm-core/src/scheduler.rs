@@ -85,6 +85,14 @@ fn thousandths(amount: i64, of: u32) -> i64 {
 
 /// Decides where tasks run.
 ///
+/// # What is asked
+///
+/// [`place`](Self::place) is not only asked about what then is done. Preemption asks about clusters
+/// without some of their tasks, and rebalancing about a running task as if it were new: about one task
+/// each time. Dry runs ask about services that are not written, on a thread of their own, while the
+/// leader goes on asking. So a scheduler answers several threads at once, and never takes for done
+/// what it answered: what is so is in the next view.
+///
 /// # The contract
 ///
 /// Checked by `conformance::scheduler`: pure, like every decision (the same view, time and seed
