@@ -1,21 +1,4 @@
 //! Pure: tasks that want to be near others, or away from them: Swarm v1's expressions.
-//!
-//! An expression stands in the service's label `swarm.affinity` (several with `;` between them), or
-//! as in Swarm v1 in the environment of the container, as `affinity:…` or `constraint:…`:
-//!
-//! | expression | the node |
-//! |---|---|
-//! | `service==db` | has a task of that service, by name or id |
-//! | `service!=web` | has none; with the service's own name: one task for each node |
-//! | `image==redis*` | has a task of an image of that name |
-//! | `container==db.1.*` | has a task of that name or id |
-//! | `LABEL==VALUE` | has a task with that label, of the service or of the container |
-//! | `node==a*`, `constraint:node==a*` | has that host name or id |
-//! | `node.labels.disk==ssd`, `constraint:storage==ssd` | has that label; `constraint:` means its engine's |
-//!
-//! `*` stands for any text. `~` after the operator makes it soft: `image==~redis*` prefers such
-//! nodes where there are some, before any strategy is asked. v1's regular expressions (`/…/`) are
-//! refused, as is everything else that cannot be read: the task says so.
 
 use std::sync::Arc;
 
@@ -25,7 +8,22 @@ use swarm_core::store::Snapshot;
 use super::constraint::label_of;
 use super::load::{NodeLoad, occupies};
 
-/// The label of a service that holds affinities.
+/// The label of a service that holds affinities, several with `;` between them. As in Swarm v1 they may
+/// also stand in the environment of the container, as `affinity:…` or `constraint:…`.
+///
+/// | expression | the node |
+/// |---|---|
+/// | `service==db` | has a task of that service, by name or id |
+/// | `service!=web` | has none; with the service's own name: one task for each node |
+/// | `image==redis*` | has a task of an image of that name |
+/// | `container==db.1.*` | has a task of that name or id |
+/// | `LABEL==VALUE` | has a task with that label, of the service or of the container |
+/// | `node==a*`, `constraint:node==a*` | has that host name or id |
+/// | `node.labels.disk==ssd`, `constraint:storage==ssd` | has that label; `constraint:` means its engine's |
+///
+/// `*` stands for any text. `~` after the operator makes it soft: `image==~redis*` prefers such
+/// nodes where there are some, before any strategy is asked. v1's regular expressions (`/…/`) are
+/// refused, as is everything else that cannot be read: the task says so.
 pub const AFFINITY_LABEL: &str = "swarm.affinity";
 
 /// An affinity that cannot be read.

@@ -11,7 +11,9 @@ use super::scheduler::{Memory, Ranked};
 use super::strategies::{BinPack, LeastLoaded, Random, Spread};
 use super::strategy::Strategy;
 
-/// The label of a service, or of the cluster, that names a strategy.
+/// The label of a service that names its strategy, or of the cluster, that names the one of services
+/// without the label: a name that [`StrategyScheduler::with`] was given, or one of `spread`, `binpack`,
+/// `random` and `least-loaded`.
 pub const STRATEGY_LABEL: &str = "swarm.strategy";
 
 /// A strategy without its type of score.
@@ -54,7 +56,9 @@ impl Default for StrategyScheduler {
 }
 
 impl StrategyScheduler {
-    /// Adds a strategy, in the place of one of the same name.
+    /// Adds a strategy, in the place of one of the same name: as `spread` it is that of services that
+    /// name none. Every manager needs the same ones, as a leader refuses tasks of a strategy that it
+    /// does not have.
     #[must_use]
     pub fn with(mut self, name: &str, strategy: impl Strategy) -> Self {
         self.strategies.insert(name.to_owned(), Box::new(Ranked::new(strategy)));

@@ -2,7 +2,8 @@
 
 use super::filter::Filter;
 
-/// How many nodes each filter refused, counting every node for the first filter that did.
+/// How many nodes each filter refused, counting every node for the first filter that did. Which node
+/// it was, [`Demand::check`](super::filter::Demand::check) says of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusals([usize; Filter::ALL.len()]);
 

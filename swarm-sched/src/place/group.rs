@@ -42,7 +42,13 @@ use super::loads::Loads;
 use super::standings::Standing;
 use super::strategy::{Candidate, FAULTY_AFTER, Strategy};
 
-/// The label of a service that names the label over which it is spread within bounds.
+/// The label of a service that names the label over which it is spread within bounds, as
+/// `node.labels.NAME:SKEW` or `engine.labels.NAME:SKEW`; the skew is 1 without it. No value of that
+/// label gets a task that would give it more than `SKEW` tasks beyond the value with the fewest.
+///
+/// Nodes that suit and have no such label are a value of their own (Kubernetes leaves them out). A
+/// value whose nodes are all full still counts as the one with the fewest; one without any node that
+/// suits does not. Tasks of global services ignore it.
 pub const TOPOLOGY_LABEL: &str = "swarm.topology";
 
 /// One level of the tree.

@@ -34,7 +34,8 @@ use super::scheduler::wishes;
 use super::victims::{Sacrifice, Victim, cheapest};
 
 /// The cluster's label that allows tasks to be stopped for others: how many may be on their way out
-/// at the same time. 0, what cannot be read, and no label mean none.
+/// at the same time. 0, what cannot be read, and no label mean none. (Set it to 0 to end it: an update
+/// of the cluster without any labels keeps the old ones, as in Swarm.)
 pub const PREEMPTION_LABEL: &str = "swarm.preemption";
 
 /// How many nodes are tried for a task before it waits on.

@@ -3,12 +3,18 @@
 use crate::place::constraint::label_of;
 use crate::place::{Candidate, Strategy};
 
-/// Prefers the node that reports the lowest load: a number in a label, such as
-/// `engine.labels.load`, which the embedder keeps up to date (temperature, queue length, watts).
+/// Prefers the node that reports the lowest load: a whole number from 0 on in a label, which the
+/// embedder keeps up to date (temperature, queue length, percent). A node without one, or with `0.7`,
+/// comes after all others; of equals, the one with fewer tasks is preferred.
 ///
-/// Between two reports each new task of a service is taken to add `per_task`, so that not all of
-/// them go to the node that was the best for an instant. A node without a readable number comes
-/// after all others; of equals, the one with fewer tasks is preferred.
+/// An `engine.labels.…` comes from what the node's executor says of it
+/// ([`Executor::describe`](swarm_core::executor::Executor::describe), asked every 20 seconds), a
+/// `node.labels.…` is set from outside (`docker node update --label-add`).
+///
+/// Between two reports each task of the service that is placed is taken to add `per_task`, so that not
+/// all of them go to the node that was the best for an instant. It counts every task of that service on
+/// the node, also those that the report has seen, and none of others: many small services that are
+/// created at once all go to the same node, until the next report.
 #[derive(Clone, Debug)]
 pub struct LeastLoaded {
     label: String,

@@ -2,7 +2,9 @@
 
 use crate::place::{Candidate, Strategy};
 
-/// Places tasks anywhere. For experiments: whatever is cleverer should be better than this.
+/// Places tasks anywhere. For experiments: whatever is cleverer should be better than this. The
+/// numbers come from the ids of the service and of the node, and from a seed:
+/// `StrategyScheduler::default().with("random", Random::new(7))`.
 ///
 /// How one score for each node gives independent draws: each task on a node takes a random time
 /// (exponentially distributed), and the next task goes to the node that is through first. Such
