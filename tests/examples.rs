@@ -109,17 +109,29 @@ fn a_stack_file_is_deployed_by_library_calls() {
 #[test]
 fn strategies_are_compared_in_a_table_and_on_a_page() {
     let page = std::env::temp_dir().join(format!("strategies-{}.html", std::process::id()));
-    let path = page.to_str().expect("the path is a text");
-    let arguments = ["--quick", "--nodes", "10", "--workload", "losses", "--out", path];
+    let data = page.with_extension("json");
+    let path = |path: &Path| path.to_str().expect("the path is a text").to_owned();
+    let (out, json) = (path(&page), path(&data));
+    let arguments = ["--quick", "--nodes", "10", "--workload", "losses"];
+    let arguments = [&arguments[..], &["--seeds", "2", "--out", &out, "--json", &json]].concat();
     let text = run_with("swarm-sched", "compare_strategies", &arguments);
     let html = std::fs::read_to_string(&page).expect("the page was written");
+    let json = std::fs::read_to_string(&data).expect("the data were written");
+    let reports: serde_json::Value = serde_json::from_str(&json).expect("they are JSON");
     let drawn = in_browser(&page);
-    std::fs::remove_file(&page).expect("it can be removed");
+    for path in [&page, &data] {
+        std::fs::remove_file(path).expect("it can be removed");
+    }
     let strategies = ["spread", "binpack", "random", "least-loaded", "balanced", "spread, moving"];
     for strategy in strategies {
         let row = text.lines().any(|line| line.starts_with(strategy));
         assert!(row && html.contains(&format!("\"{strategy}\"")), "{strategy}:\n{text}");
+        for seed in [0, 1] {
+            let mut runs = reports[seed]["runs"].as_array().expect("it has runs").iter();
+            assert!(runs.any(|run| run["strategy"] == strategy), "{strategy} of seed {seed}");
+        }
     }
+    assert_eq!(text.lines().filter(|line| line.starts_with("  lowest")).count(), 7);
     assert!(html.starts_with("<!doctype html>") && html.trim_end().ends_with("</html>"));
     for foreign in ["http://", "https://", "src=", "@import", "url("] {
         assert!(!html.contains(foreign), "the page needs something from elsewhere: {foreign}");

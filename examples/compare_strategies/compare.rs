@@ -7,7 +7,8 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::error::Error;
-use std::io::Write as _;
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,12 +50,19 @@ impl Strategy for Balanced {
 /// Compares placement strategies on reproducible workloads.
 #[derive(Parser)]
 struct Flags {
-    /// How many nodes each workload has.
+    /// How many nodes each workload has: 10 at least.
     #[arg(long, default_value_t = 100)]
     nodes: usize,
     /// Decisions and all figures of quality are the same for the same seed.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// So many seeds from that one on: the table has medians, lowest and highest; growth and the page
+    /// are of the first.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    seeds: u64,
+    /// Where everything goes that was found out, unrounded, as JSON: a list with a report for each seed.
+    #[arg(long)]
+    json: Option<PathBuf>,
     /// Where the page goes.
     #[arg(long, default_value = "target/compare_strategies.html")]
     out: PathBuf,
@@ -71,23 +79,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let nodes = if flags.quick { flags.nodes.min(30) } else { flags.nodes };
     let all = workload::NAMES.map(str::to_owned).to_vec();
     let names = if flags.workloads.is_empty() { all } else { flags.workloads };
-    let find = |name: &String| {
-        let known = Workload::named(name, nodes, flags.seed);
-        known.ok_or_else(|| format!("there is no workload {name:?}: {:?}", workload::NAMES))
-    };
-    let workloads = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
     let sizes: &[usize] = if flags.quick { &[100, 1_000] } else { &[100, 1_000, 10_000, 100_000] };
 
     let start = Instant::now();
     let clock: Clock = Arc::new(processor_time);
-    let lab = Lab::new(clock)
+    let mut lab = Lab::new(clock)
         .with("balanced", || Balanced)
         .with_planners("spread, moving", "spread", moving)
         .growth(sizes);
-    let report = lab.compare(&workloads, flags.seed, show);
-    eprintln!("\r{:60}\rtook {:.1} s", "", start.elapsed().as_secs_f64());
+    let mut reports = Vec::new();
+    for seed in flags.seed..flags.seed.saturating_add(flags.seeds) {
+        let named = |name: &String| Workload::named(name, nodes, seed);
+        let workloads = names.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+        reports.push(lab.compare(&workloads, seed, |progress| show(seed, progress))?);
+        // Once is enough: its times do not go by what is drawn.
+        lab = lab.growth(&[]);
+    }
+    eprintln!("\r{:80}\rtook {:.1} s", "", start.elapsed().as_secs_f64());
 
-    print!("{}", table::table(&report));
+    print!("{}", table::table(&reports));
     let build = if cfg!(debug_assertions) { "debug build: speeds mean nothing" } else { "release" };
     let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
     let note =
@@ -95,8 +105,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(folder) = flags.out.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    std::fs::write(&flags.out, page::page(&report, &note))?;
+    std::fs::write(&flags.out, page::page(&reports[0], &note))?;
     println!("\nplots: {}", flags.out.display());
+    if let Some(path) = flags.json {
+        let mut file = BufWriter::new(File::create(&path)?);
+        serde_json::to_writer(&mut file, &reports)?;
+        file.flush()?;
+        println!("data: {}", path.display());
+    }
     Ok(())
 }
 
@@ -112,10 +128,10 @@ fn processor_time() -> Duration {
 }
 
 /// A line that is written over.
-fn show(progress: Progress<'_>) {
+fn show(seed: u64, progress: Progress<'_>) {
     let Progress { done, of, workload, strategy } = progress;
     let filled = 20 * done / of;
     let bar = format!("{}{}", "█".repeat(filled), "░".repeat(20 - filled));
-    eprint!("\r{bar} {done:>3} of {of}  {:30}", format!("{workload}, {strategy}"));
+    eprint!("\r{bar} {done:>3} of {of}  {:40}", format!("seed {seed}, {workload}, {strategy}"));
     let _ = std::io::stderr().flush();
 }

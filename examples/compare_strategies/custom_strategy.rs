@@ -30,7 +30,8 @@ fn main() {
     conformance::strategy::suite(|| Headroom, |_, _| {});
     let workload = Workload::named("alibaba", 30, 1).expect("it comes with the lab");
     let lab = Lab::new(no_clock()).with("headroom", || Headroom);
-    for run in lab.compare(&[workload], 1, |_| {}).of("alibaba") {
+    let report = lab.compare(&[workload], 1, |_| {}).expect("it can be played");
+    for run in report.of("alibaba") {
         let (packing, balance) = (run.quality.packing, run.quality.load_imbalance);
         let name = &run.strategy;
         println!("{name}: {packing:.2} times the nodes of best fit, imbalance {balance:.2}");

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use swarm_core::model::{
-    ContainerSpec, Node, NodeState, Placement, PlacementPreference, ReplicatedMode,
-    ResourceRequirements, ServiceMode, ServiceSpec, SpreadOver, TaskSpec, UpdateConfig,
+    Labels, Node, NodeId, Placement, PlacementPreference, ServiceSpec, SpreadOver, UpdateConfig,
     UpdateOrder,
 };
 
 use super::dice::Dice;
 use super::sizes::{Family, Size};
-use super::workload::{Event, Workload};
+use super::workload::{self, Event, Workload};
 use crate::place::{AFFINITY_LABEL, TOPOLOGY_LABEL};
 
 /// What becomes a [`Workload`].
@@ -30,12 +29,12 @@ impl Draft {
     /// Nodes of the family, and nothing that happens yet.
     pub(super) fn new(seed: u64, purpose: &str, family: Family, nodes: usize) -> Self {
         let mut dice = Dice::new(seed, purpose);
-        let mut nodes: Vec<_> = (0..nodes).map(|_| node(&mut dice, family)).collect();
-        nodes.sort_by_key(|node| node.id);
-        for (number, node) in nodes.iter_mut().enumerate() {
-            node.spec.name = format!("node-{number}");
-            node.description.get_or_insert_default().hostname = node.spec.name.clone();
-        }
+        let drawn = |_| (dice.id(), family.machine(&mut dice));
+        let mut drawn: Vec<(NodeId, Size)> = (0..nodes).map(drawn).collect();
+        drawn.sort_unstable_by_key(|(id, _)| *id);
+        let node =
+            |(number, (id, size))| Node { id, ..workload::node(&format!("node-{number}"), size) };
+        let nodes = drawn.into_iter().enumerate().map(node).collect();
         let (length, events) = (Duration::ZERO, Vec::new());
         Self { dice, choosy: false, length, family, nodes, services: 0, events }
     }
@@ -43,9 +42,8 @@ impl Draft {
     pub(super) fn finish(mut self, name: &str, about: &str) -> Workload {
         let length = self.length;
         self.events.retain(|(at, _)| *at <= length);
-        self.events.sort_by_key(|(at, _)| *at);
-        let (name, about) = (name.to_owned(), about.to_owned());
-        Workload { name, about, nodes: self.nodes, events: self.events, length }
+        let (name, about, labels) = (name.to_owned(), about.to_owned(), Labels::new());
+        Workload { name, about, nodes: self.nodes, labels, events: self.events, length }
     }
 
     pub(super) fn nodes(&self) -> usize {
@@ -150,35 +148,11 @@ fn name(service: usize) -> String {
     format!("service-{service}")
 }
 
-fn node(dice: &mut Dice, family: Family) -> Node {
-    let mut node = Node { id: dice.id(), ..Node::default() };
-    node.status.state = NodeState::Ready;
-    node.description.get_or_insert_default().resources = family.machine(dice).resources();
-    node
-}
-
 fn spec(number: usize, tasks: u64, size: Size) -> ServiceSpec {
-    let resources = ResourceRequirements {
-        reservations: Some(size.resources()),
-        ..ResourceRequirements::default()
-    };
-    let container =
-        ContainerSpec { image: format!("image-{number}:1"), ..ContainerSpec::default() };
-    let task =
-        TaskSpec { container: Some(container), resources: Some(resources), ..TaskSpec::default() };
     let order =
         if number.is_multiple_of(2) { UpdateOrder::StopFirst } else { UpdateOrder::StartFirst };
     let update = UpdateConfig { parallelism: 2, order: Some(order), ..UpdateConfig::default() };
-    ServiceSpec {
-        name: name(number),
-        task: Arc::new(task),
-        mode: ServiceMode::Replicated(ReplicatedMode {
-            replicas: Some(tasks),
-            ..ReplicatedMode::default()
-        }),
-        update_config: Some(update),
-        ..ServiceSpec::default()
-    }
+    ServiceSpec { update_config: Some(update), ..workload::service(&name(number), tasks, size) }
 }
 
 fn over_zones() -> Placement {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use swarm_core::control::Ctx;
 use swarm_core::id::IdSource;
 use swarm_core::model::{Cluster, Node, NodeId, NodeState, ServiceId, Task, TaskState, TaskStatus};
@@ -13,13 +14,12 @@ use super::dice::Dice;
 use super::sizes::{Family, Size};
 use super::speed::{Speed, Timed};
 use super::{Clock, Contender};
-use crate::place::STRATEGY_LABEL;
 
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 const CHANGES_PER_COMMIT: usize = 10_000;
 
 /// One strategy on a cluster of one size.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Growth {
     /// The strategy.
     pub strategy: String,
@@ -77,7 +77,7 @@ fn one_by_one(
     let store = MemoryStore::new(start.clone());
     let commit = |change| store.apply_owned(Batch::new(NOW, vec![change])).expect("it is legal");
     let mut cluster = Cluster { id: ids.next(), ..Cluster::default() };
-    cluster.spec.labels.insert(STRATEGY_LABEL.to_owned(), contender.name.clone());
+    cluster.spec.labels = contender.labels();
     commit(Change::create(cluster));
     let scheduler = contender.scheduler();
     let timed = Timed::new(scheduler.clone(), clock.clone());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use swarm_core::model::{NodeId, NodeState, ServiceId, Task, TaskState};
 use swarm_core::store::Snapshot;
 
@@ -12,7 +13,8 @@ use crate::place::load::NodeLoad;
 use crate::place::loads::Loads;
 
 /// A cluster at one moment. Parts are of what the nodes have that are up, from 0 to 1.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Sample {
     /// Seconds since the start.
     pub at: f64,
@@ -51,8 +53,8 @@ pub struct Sample {
     /// *Spread violations*: over all services, the nodes that have more than ⌈n/m⌉ of its n placed
     /// tasks, where m nodes are up and meet its constraints.
     pub crowded: usize,
-    /// The dominant share that is reserved on each node, in percent, in the workload's order; none
-    /// while it is down.
+    /// The dominant share that is reserved on each node, in percent, in order of the nodes' ids;
+    /// none while it is down.
     pub loads: Vec<Option<u8>>,
 }
 
@@ -66,8 +68,7 @@ pub(super) struct Probe {
 impl Probe {
     /// Looks at a cluster.
     pub(super) fn sample(&mut self, at: f64, view: &Snapshot) -> Sample {
-        self.loads.follow(&self.seen, view);
-        self.seen = view.clone();
+        self.follow(view);
         let up: Vec<&NodeLoad> = self.loads.iter().filter(|load| is_up(load)).collect();
         let nodes: Vec<Size> = up.iter().map(|load| total(load)).collect();
         let all: Size = nodes.iter().copied().sum();
@@ -101,9 +102,15 @@ impl Probe {
     }
 
     /// The load of every node that is up, in percent, as its agent would report it.
-    pub(super) fn reported(&self) -> BTreeMap<NodeId, String> {
+    pub(super) fn reported(&mut self, view: &Snapshot) -> BTreeMap<NodeId, String> {
+        self.follow(view);
         let up = self.loads.iter().filter(|load| is_up(load));
         up.map(|load| (load.node.id, percent(load).to_string())).collect()
+    }
+
+    fn follow(&mut self, view: &Snapshot) {
+        self.loads.follow(&self.seen, view);
+        self.seen = view.clone();
     }
 }
 
@@ -223,7 +230,8 @@ fn crowded(up: &[&NodeLoad], classes: &Classes) -> usize {
 }
 
 /// How good a run was. Means are over its samples. Equal for equal seeds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Quality {
     /// Mean of [`Sample::task_imbalance`].
     pub task_imbalance: f64,

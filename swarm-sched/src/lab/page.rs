@@ -15,57 +15,32 @@ const ROWS: usize = 120;
 /// The page. `note` says where and how it was measured; it is shown as a text.
 #[must_use]
 pub fn page(report: &Report, note: &str) -> String {
-    let data = json!({
+    let data = rounded(json!({
         "seed": report.seed,
         "note": note,
         "strategies": report.strategies,
-        "workloads": report.workloads.iter().map(|it| json!({
-            "name": it.name, "about": it.about, "nodes": it.nodes, "events": it.events,
-        })).collect::<Vec<_>>(),
+        "workloads": report.workloads,
         "runs": report.runs.iter().map(run).collect::<Vec<_>>(),
         "growth": report.growth.iter().map(growth).collect::<Vec<_>>(),
-    });
+    }));
     // A name with "</script>" in it must not end the script.
     let data = data.to_string().replace('<', "\\u003c");
     TEMPLATE.replace("/*STYLE*/", STYLE).replace("/*PLOTS*/", PLOTS).replace("/*DATA*/", &data)
 }
 
 fn run(run: &Run) -> Value {
-    let (quality, speed) = (&run.quality, &run.speed);
     json!({
         "strategy": run.strategy,
         "workload": run.workload,
-        "quality": {
-            "taskImbalance": round(quality.task_imbalance),
-            "loadImbalance": round(quality.load_imbalance),
-            "fragmentation": round(quality.fragmentation),
-            "strandedCpus": round(quality.stranded_cpus),
-            "strandedMemory": round(quality.stranded_memory),
-            "unplacedMost": quality.unplaced_most,
-            "unplacedEnd": quality.unplaced_end,
-            "fullAt": quality.full_at.map(round),
-            "filled": round(quality.filled),
-            "packing": round(quality.packing),
-            "overVolume": round(quality.over_volume),
-            "crowded": round(quality.crowded),
-            "moved": quality.moved,
-        },
-        "speed": {
-            "perSecond": speed.per_second.round(),
-            "answers": speed.answers,
-            "decisions": speed.decisions,
-            "p50": speed.p50,
-            "p99": speed.p99,
-            "slowest": speed.slowest,
-            "histogram": speed.histogram,
-        },
+        "quality": run.quality,
+        "speed": run.speed,
         "series": series(&run.samples),
         "heat": heat(&run.samples),
     })
 }
 
 fn series(samples: &[Sample]) -> Value {
-    let parts = |of: fn(&Sample) -> f64| samples.iter().map(|it| round(of(it))).collect::<Vec<_>>();
+    let parts = |of: fn(&Sample) -> f64| samples.iter().map(of).collect::<Vec<_>>();
     let counts = |of: fn(&Sample) -> usize| samples.iter().map(of).collect::<Vec<_>>();
     json!({
         "at": parts(|it| it.at),
@@ -109,7 +84,18 @@ fn growth(growth: &Growth) -> Value {
     })
 }
 
-/// Four digits are more than a plot shows.
-fn round(number: f64) -> f64 {
-    (number * 10_000.0).round() / 10_000.0
+/// Four digits behind the point are more than a plot shows.
+fn rounded(mut value: Value) -> Value {
+    match &mut value {
+        Value::Number(number) if number.is_f64() => {
+            let number = number.as_f64().unwrap_or_default();
+            value = json!((number * 10_000.0).round() / 10_000.0);
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| *value = rounded(value.take())),
+        Value::Object(members) => {
+            members.values_mut().for_each(|value| *value = rounded(value.take()));
+        }
+        _ => {}
+    }
+    value
 }

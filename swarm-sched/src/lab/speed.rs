@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use serde::Serialize;
 use swarm_core::control::Ctx;
 use swarm_core::scheduler::{Overcommit, PlacementView, Placements, Scheduler};
 use swarm_core::store::Snapshot;
@@ -17,8 +18,10 @@ pub fn no_clock() -> Clock {
     Arc::new(|| Duration::ZERO)
 }
 
-/// What it took to answer.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What it took to answer. A scheduler that prepares itself when it is told of a view
+/// ([`Scheduler::follow`]), rather than when it is asked, does so outside of these times.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Speed {
     /// Answers: one for each group of equal tasks of a service that waited.
     pub answers: u64,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use swarm_core::model::TaskState;
+use swarm_core::model::{Labels, TaskState};
 
+use super::sizes::Size;
 use super::*;
 use crate::orchestrate::Rebalance;
-use crate::place::Candidate;
+use crate::place::{Candidate, FilterScheduler, Overcommit, PREEMPTION_LABEL, PRIORITY_LABEL};
 
 /// Puts everything on the node with the least free memory.
 struct Tightest;
@@ -38,7 +39,7 @@ fn workloads(names: &[&str], seed: u64) -> Vec<Workload> {
 
 fn compare(clock: Clock, names: &[&str], seed: u64) -> Report {
     let lab = Lab::new(clock).with("tightest", || Tightest).samples(8);
-    lab.compare(&workloads(names, seed), seed, |_| {})
+    lab.compare(&workloads(names, seed), seed, |_| {}).expect("all is well with them")
 }
 
 fn quality<'a>(report: &'a Report, workload: &'a str, strategy: &str) -> &'a Quality {
@@ -69,10 +70,12 @@ fn every_strategy_is_in_the_table_and_on_the_page() {
     let report = lab.compare(&workloads(&["updates"], 1), 1, |progress| {
         seen.push((progress.done, progress.of, progress.workload.to_owned()));
     });
+    let report = report.expect("all is well with it");
     assert_eq!(seen.len(), 15);
     assert_eq!(seen[0], (0, 15, "updates".to_owned()));
     assert_eq!(seen[14], (14, 15, "40 nodes".to_owned()));
-    let (text, page) = (table::table(&report), page::page(&report, "a <note>"));
+    let (text, page) =
+        (table::table(std::slice::from_ref(&report)), page::page(&report, "a <note>"));
     for name in ["spread", "binpack", "random", "least-loaded", "tightest"] {
         let rows = text.lines().filter(|line| line.trim().starts_with(&format!("{name} "))).count();
         assert_eq!(rows, 3, "one workload, and growth in two ways:\n{text}");
@@ -87,7 +90,8 @@ fn every_strategy_is_in_the_table_and_on_the_page() {
 #[test]
 fn samples_keep_what_must_hold_of_every_cluster() {
     let lab = Lab::new(no_clock()).with("tightest", || Tightest).samples(4);
-    for run in lab.compare(&workloads(&["google", "alibaba", "labels"], 5), 5, |_| {}).runs {
+    let report = lab.compare(&workloads(&["google", "alibaba", "labels"], 5), 5, |_| {});
+    for run in report.expect("all is well with them").runs {
         let name = format!("{} by {}", run.workload, run.strategy);
         assert!(run.samples.iter().any(|sample| sample.tasks > 10), "{name} is empty");
         for sample in &run.samples {
@@ -135,7 +139,7 @@ fn a_planner_of_ones_own_moves_tasks_to_nodes_that_return() {
         "spread",
         |scheduler| vec![Arc::new(Rebalance::new(scheduler, 8, Duration::from_secs(5)))],
     );
-    let report = lab.compare(&workloads(&["losses"], 1), 1, |_| {});
+    let report = lab.compare(&workloads(&["losses"], 1), 1, |_| {}).expect("all is well with it");
     let of = |strategy| quality(&report, "losses", strategy);
     assert!(of("moving").moved > of("spread").moved + 10, "{:?}", of("moving"));
     assert!(of("moving").task_imbalance < of("spread").task_imbalance, "{:?}", of("moving"));
@@ -143,10 +147,117 @@ fn a_planner_of_ones_own_moves_tasks_to_nodes_that_return() {
 }
 
 #[test]
+fn a_scheduler_of_ones_own_may_have_any_name() {
+    let more = Overcommit { cpus: 1_500, memory: 1_500 };
+    let lab = Lab::new(no_clock())
+        .samples(8)
+        .with("tightest", || Tightest)
+        .with_scheduler("spread, 1.5x", move || {
+            Arc::new(StrategyScheduler::default().overcommit(more))
+        })
+        .with_scheduler("only the tightest", || Arc::new(FilterScheduler::new(Tightest)));
+    let report = lab.compare(&workloads(&["uniform"], 1), 1, |_| {}).expect("all is well with it");
+    let of = |strategy| quality(&report, "uniform", strategy);
+    assert_eq!(of("spread, 1.5x").unplaced_end, 0, "115 % of the cluster are asked for");
+    assert!(of("spread").unplaced_end > 0 && of("spread, 1.5x").filled > 1.1);
+    assert_eq!(of("only the tightest"), of("tightest"));
+}
+
+#[test]
+fn reports_of_load_change_decisions_and_looks_do_not() {
+    let last = |samples: u32, seconds: u64, strategy: &str| {
+        let lab = Lab::new(no_clock()).samples(samples).report_every(Duration::from_secs(seconds));
+        let report = lab.compare(&workloads(&["alibaba"], 1), 1, |_| {});
+        let runs = report.expect("all is well with it").runs;
+        let run = runs.into_iter().find(|run| run.strategy == strategy).expect("it ran");
+        run.samples.into_iter().next_back().expect("it was looked at")
+    };
+    assert_eq!(last(4, 20, "least-loaded"), last(60, 20, "least-loaded"));
+    assert_ne!(last(4, 20, "least-loaded"), last(4, 90, "least-loaded"));
+    assert_eq!(last(4, 20, "spread"), last(4, 90, "spread"));
+}
+
+#[test]
+fn a_report_is_data_and_nothing_is_rounded() {
+    let names = ["losses", "labels"];
+    let reports: Vec<_> = [1, 2].map(|seed| compare(erratic(seed), &names, seed)).into();
+    let text = serde_json::to_string(&reports).expect("it can be written");
+    let read: serde_json::Value = serde_json::from_str(&text).expect("it is JSON");
+    for (report, read) in reports.iter().zip(read.as_array().expect("it is a list")) {
+        assert_eq!(read["seed"], report.seed);
+        let runs = read["runs"].as_array().expect("it has runs");
+        assert_eq!((runs.len(), report.runs.len()), (10, 10), "five strategies, twice");
+        for (run, read) in report.runs.iter().zip(runs) {
+            let names = (read["strategy"].as_str(), read["workload"].as_str());
+            assert_eq!(names, (Some(&*run.strategy), Some(&*run.workload)));
+            let number = read["quality"]["loadImbalance"].as_f64().expect("it is a number");
+            assert!((number - run.quality.load_imbalance).abs() < 1e-12, "{number}");
+            assert_eq!(read["speed"]["p99"], run.speed.p99);
+            assert_eq!(read["samples"].as_array().map(Vec::len), Some(8));
+        }
+    }
+}
+
+#[test]
+fn of_several_seeds_the_table_has_the_middle_and_both_ends() {
+    let report = compare(no_clock(), &["updates"], 1);
+    let moved = |number| {
+        let mut report = report.clone();
+        for run in &mut report.runs {
+            run.quality.moved = number;
+            run.quality.full_at = (number > 100).then_some(0.5);
+        }
+        report
+    };
+    let cells = |numbers: &[u64], name: &str| {
+        let reports: Vec<_> = numbers.iter().copied().map(moved).collect();
+        let text = table::table(&reports);
+        let line = text.lines().skip_while(|line| !line.starts_with("binpack"));
+        let mut line = line.filter(|line| line.trim_start().starts_with(name));
+        let cells: Vec<&str> = line.next().expect("there is a row").split_whitespace().collect();
+        (cells[8].to_owned(), cells[13].to_owned())
+    };
+    let own = |full: &str, moved: &str| (full.to_owned(), moved.to_owned());
+    assert_eq!(cells(&[107], "binpack"), own("50.0", "107"));
+    assert_eq!(cells(&[105, 203, 104], "binpack"), own("50.0", "105"));
+    assert_eq!(cells(&[4, 203, 8, 105], "binpack"), own("-", "56"), "half of 8 and 105");
+    assert_eq!(cells(&[4, 203, 8, 105], "lowest"), own("50.0", "4"));
+    assert_eq!(cells(&[4, 203, 8, 105], "highest"), own("-", "203"));
+}
+
+#[test]
+fn services_grow_and_those_that_matter_more_take_their_room() {
+    let service = |name, tasks, cores, priority: &str| {
+        let mut spec = workload::service(name, tasks, Size::of(cores, 1.0));
+        spec.labels.insert(PRIORITY_LABEL.to_owned(), priority.to_owned());
+        Event::Deploy(Box::new(spec))
+    };
+    let workload = |name: &str, labels| Workload {
+        name: name.to_owned(),
+        nodes: ["a", "b", "c"].map(|name| workload::node(name, Size::of(8.0, 32.0))).into(),
+        labels,
+        // In no order.
+        events: vec![
+            (Duration::from_secs(60), Event::Scale("web".to_owned(), 24)),
+            (Duration::from_secs(120), service("database", 2, 8.0, "100")),
+            (Duration::ZERO, service("web", 6, 1.0, "0")),
+        ],
+        length: Duration::from_secs(300),
+        ..Workload::default()
+    };
+    let preemption = [(PREEMPTION_LABEL.to_owned(), "30".to_owned())].into();
+    let workloads = [workload("polite", Labels::new()), workload("pushing", preemption)];
+    let report = Lab::new(no_clock()).samples(10).compare(&workloads, 1, |_| {});
+    let report = report.expect("all is well with them");
+    assert_eq!(quality(&report, "polite", "spread").unplaced_end, 2, "of the database");
+    assert_eq!(quality(&report, "pushing", "spread").unplaced_end, 16, "of the web");
+}
+
+#[test]
 fn every_update_is_rolled_out_to_its_end() {
     let workload = workloads(&["updates"], 1).remove(0);
     let planners = default_planners([], Arc::new(StrategyScheduler::default()));
-    let mut world = World::new(&workload, "spread", planners, 1);
+    let mut world = World::new(&workload, Labels::new(), planners, 1);
     for (at, event) in &workload.events {
         world.advance(*at);
         world.play(event);

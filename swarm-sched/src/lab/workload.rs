@@ -1,11 +1,17 @@
 //! Pure: which nodes there are, and what happens to the cluster when. All of it from a seed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_core::model::{Node, ServiceSpec};
+use swarm_core::model::{
+    ContainerSpec, Labels, Node, NodeState, ReplicatedMode, ResourceRequirements, ServiceMode,
+    ServiceSpec, TaskSpec,
+};
 
+use super::check::Invalid;
+use super::dice::Dice;
 use super::draft::Draft;
-use super::sizes::Family;
+use super::sizes::{Family, Size};
 
 /// One thing that happens to a cluster.
 #[derive(Clone, Debug)]
@@ -16,6 +22,8 @@ pub enum Event {
     Remove(String),
     /// The service of this name gets a new image, and rolls it out as its specification says.
     Update(String),
+    /// The replicated service of this name gets so many tasks.
+    Scale(String, u64),
     /// The node of this place in [`Workload::nodes`] is lost with everything on it.
     Lose(usize),
     /// It is back, and reports what it should not run any more as stopped.
@@ -24,16 +32,40 @@ pub enum Event {
 
 /// A cluster and what happens to it: every strategy gets exactly the same.
 ///
-/// One's own is made from its parts; a node needs an id, the state `ready` and resources.
-#[derive(Clone, Debug)]
+/// ```
+/// use std::time::Duration;
+/// use swarm_sched::lab::{Event, Lab, Workload, no_clock, sizes::Size, workload};
+///
+/// let web = workload::service("web", 6, Size::of(1.0, 4.0));
+/// let mine = Workload {
+///     name: "mine".to_owned(),
+///     nodes: ["a", "b", "c"].map(|name| workload::node(name, Size::of(8.0, 32.0))).into(),
+///     events: vec![
+///         (Duration::ZERO, Event::Deploy(Box::new(web))),
+///         (Duration::from_secs(60), Event::Scale("web".to_owned(), 20)),
+///         (Duration::from_secs(90), Event::Lose(1)),
+///     ],
+///     length: Duration::from_secs(120),
+///     ..Workload::default()
+/// };
+/// let report = Lab::new(no_clock()).compare(&[mine], 1, |_| {})?;
+/// assert!(report.of("mine").all(|run| run.quality.unplaced_end == 4));
+/// # Ok::<(), swarm_sched::lab::Invalid>(())
+/// ```
+///
+/// Nodes and specifications may have whatever they have in a cluster, as made by [`node`] and
+/// [`service`] or not; but no job, for no task here ends by itself.
+#[derive(Clone, Debug, Default)]
 pub struct Workload {
     /// A short name, for tables and flags.
     pub name: String,
     /// What it is, in a sentence.
     pub about: String,
-    /// The nodes, in order of id.
+    /// The nodes: `ready`, or `down` until an [`Event::Return`].
     pub nodes: Vec<Node>,
-    /// What happens, in order of time.
+    /// The cluster's labels, `swarm.preemption` for example; but `swarm.strategy` is what is compared.
+    pub labels: Labels,
+    /// What happens and when, until the end. Of the same time, the first in the list is the first.
     pub events: Vec<(Duration, Event)>,
     /// How long it is looked at.
     pub length: Duration,
@@ -44,16 +76,15 @@ pub const NAMES: [&str; 7] =
     ["uniform", "google", "alibaba", "bursts", "losses", "updates", "labels"];
 
 impl Workload {
-    /// Every workload that comes with the lab, for so many nodes (at least 10) and a seed.
-    #[must_use]
-    pub fn all(nodes: usize, seed: u64) -> Vec<Self> {
-        NAMES.iter().filter_map(|name| Self::named(name, nodes, seed)).collect()
-    }
-
-    /// One of [`NAMES`], or nothing.
-    #[must_use]
-    pub fn named(name: &str, nodes: usize, seed: u64) -> Option<Self> {
-        let draft = |family| Draft::new(seed, name, family, nodes.max(10));
+    /// One of [`NAMES`], for so many nodes and a seed.
+    ///
+    /// # Errors
+    /// There is no workload of this name, or it does not make sense for so few nodes.
+    pub fn named(name: &str, nodes: usize, seed: u64) -> Result<Self, Invalid> {
+        if nodes < 10 {
+            return Err(Invalid(format!("{name:?} needs 10 nodes at least, not {nodes}")));
+        }
+        let draft = |family| Draft::new(seed, name, family, nodes);
         let (draft, about) = match name {
             "uniform" => (
                 fill(draft(Family::Uniform)),
@@ -89,9 +120,46 @@ impl Workload {
                 "Mixed nodes in three zones; services ask for SSDs or GPUs, spread over zones, keep \
                  their tasks apart or near others, until all is asked for.",
             ),
-            _ => return None,
+            _ => return Err(Invalid(format!("there is no workload {name:?}, but {NAMES:?}"))),
         };
-        Some(draft.finish(name, about))
+        Ok(draft.finish(name, about))
+    }
+
+    /// What happens, in order of time.
+    pub(super) fn in_order(&self) -> Vec<(Duration, &Event)> {
+        let mut events: Vec<_> = self.events.iter().map(|(at, event)| (*at, event)).collect();
+        events.sort_by_key(|(at, _)| *at);
+        events
+    }
+}
+
+/// A node that is ready, with an id that goes by its name.
+#[must_use]
+pub fn node(name: &str, size: Size) -> Node {
+    let mut node = Node { id: Dice::new(0, name).id(), ..Node::default() };
+    node.status.state = NodeState::Ready;
+    node.spec.name = name.to_owned();
+    let description = node.description.get_or_insert_default();
+    (description.hostname, description.resources) = (name.to_owned(), size.resources());
+    node
+}
+
+/// A service of so many tasks, each of which reserves so much.
+#[must_use]
+pub fn service(name: &str, tasks: u64, each: Size) -> ServiceSpec {
+    let resources = ResourceRequirements {
+        reservations: Some(each.resources()),
+        ..ResourceRequirements::default()
+    };
+    let container = ContainerSpec { image: format!("{name}:1"), ..ContainerSpec::default() };
+    let task =
+        TaskSpec { container: Some(container), resources: Some(resources), ..TaskSpec::default() };
+    let mode = ReplicatedMode { replicas: Some(tasks), ..ReplicatedMode::default() };
+    ServiceSpec {
+        name: name.to_owned(),
+        task: Arc::new(task),
+        mode: ServiceMode::Replicated(mode),
+        ..ServiceSpec::default()
     }
 }
 
@@ -179,15 +247,17 @@ mod tests {
             assert_eq!(text(1), text(1), "{name}");
             assert_ne!(text(1), text(2), "{name}");
         }
-        assert!(Workload::named("unknown", 20, 1).is_none());
+        for (name, nodes) in [("unknown", 20), ("losses", 9)] {
+            assert!(Workload::named(name, nodes, 1).is_err(), "{name} of {nodes}");
+        }
     }
 
     #[test]
-    fn nodes_are_in_order_of_id_and_events_in_order_of_time() {
-        for workload in Workload::all(20, 1) {
-            assert!(workload.nodes.is_sorted_by(|a, b| a.id < b.id), "{}", workload.name);
-            assert!(workload.events.is_sorted_by_key(|(at, _)| *at), "{}", workload.name);
-            assert!(workload.events.iter().all(|(at, _)| *at <= workload.length));
+    fn what_comes_with_the_lab_can_be_played() {
+        for (name, nodes) in NAMES.iter().flat_map(|name| [(name, 10), (name, 26)]) {
+            let workload = Workload::named(name, nodes, 1).expect("it is known");
+            assert_eq!(workload.check(), Ok(()), "{name}");
+            assert!(workload.nodes.is_sorted_by(|a, b| a.id < b.id), "{name}");
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use swarm_core::control::{Controller, Planner};
 use swarm_core::id::IdSource;
 use swarm_core::model::{
-    Cluster, Node, NodeId, NodeState, Service, ServiceId, Task, TaskId, TaskState, TaskStatus,
+    Cluster, Labels, Node, NodeId, NodeState, Service, ServiceId, ServiceMode, ServiceSpec, Task,
+    TaskId, TaskState, TaskStatus,
 };
 use swarm_core::store::{
     Batch, Change, Epoch, Event as Stored, MemoryStore, Snapshot, Store as _, Watch,
@@ -17,7 +18,6 @@ use swarm_core::time::Timestamp;
 
 use super::dice::Dice;
 use super::workload::{Event, Workload};
-use crate::place::STRATEGY_LABEL;
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -39,16 +39,17 @@ pub(super) struct World {
 }
 
 impl World {
-    /// The workload's nodes, with nothing on them, and this strategy as the cluster's default.
+    /// The workload's nodes, with nothing on them, in a cluster that has these labels too.
     pub(super) fn new(
         workload: &Workload,
-        strategy: &str,
+        labels: Labels,
         planners: Vec<Arc<dyn Planner>>,
         seed: u64,
     ) -> Self {
         let (ids, mut dice) = (IdSource::seeded(seed), Dice::new(seed, "services"));
         let mut cluster = Cluster { id: dice.id(), ..Cluster::default() };
-        cluster.spec.labels.insert(STRATEGY_LABEL.to_owned(), strategy.to_owned());
+        cluster.spec.labels = labels;
+        cluster.spec.labels.extend(workload.labels.clone());
         // Tasks that have ended are of no interest here.
         cluster.spec.orchestration.task_history_retention_limit = Some(0);
         let mut changes = vec![Change::create(cluster)];
@@ -82,12 +83,14 @@ impl World {
                 self.write(vec![Change::create(service)]);
             }
             Event::Remove(name) => self.edit(name, |service| service.pending_delete = true),
-            Event::Update(name) => self.edit(name, |service| {
-                // As the API does it.
-                service.previous_spec = Some(Box::new(service.spec.clone()));
-                service.update_status = None;
-                let task = Arc::make_mut(&mut service.spec.task);
+            Event::Update(name) => self.specify(name, |spec| {
+                let task = Arc::make_mut(&mut spec.task);
                 task.container.get_or_insert_default().image.push_str("-next");
+            }),
+            Event::Scale(name, tasks) => self.specify(name, |spec| {
+                if let ServiceMode::Replicated(mode) = &mut spec.mode {
+                    mode.replicas = Some(*tasks);
+                }
             }),
             Event::Lose(node) => self.report_node(*node, NodeState::Down),
             Event::Return(node) => {
@@ -114,7 +117,7 @@ impl World {
     }
 
     /// Every node that is there reports how much of it is reserved, in percent, as the label that
-    /// `least-loaded` goes by. Between two reports it is out of date, as it is in life.
+    /// `least-loaded` goes by.
     pub(super) fn report_loads(&mut self, percent: &BTreeMap<NodeId, String>) {
         let view = self.view();
         let changed = self.nodes.iter().filter_map(|id| {
@@ -183,19 +186,26 @@ impl World {
     }
 
     fn edit(&mut self, name: &str, edit: impl FnOnce(&mut Service)) {
-        let known = self.services.get(name).copied();
         let view = self.view();
-        if let Some(service) = known.and_then(|id| view.services.get(id)) {
-            let mut service = Service::clone(service);
-            edit(&mut service);
-            self.write(vec![Change::update(service)]);
-        }
+        let service = view.services.get(self.services[name]);
+        let mut service = Service::clone(service.expect("the workload was checked"));
+        edit(&mut service);
+        self.write(vec![Change::update(service)]);
+    }
+
+    /// Changes a specification as the API does it.
+    fn specify(&mut self, name: &str, change: impl FnOnce(&mut ServiceSpec)) {
+        self.edit(name, |service| {
+            service.previous_spec = Some(Box::new(service.spec.clone()));
+            service.update_status = None;
+            change(&mut service.spec);
+        });
     }
 
     fn report_node(&mut self, node: usize, state: NodeState) {
         let view = self.view();
-        let Some(node) = self.nodes.get(node).and_then(|id| view.nodes.get(*id)) else { return };
-        let mut node = Node::clone(node);
+        let node = view.nodes.get(self.nodes[node]);
+        let mut node = Node::clone(node.expect("nodes stay"));
         node.status.state = state;
         node.status.down_since = (state == NodeState::Down).then_some(self.now);
         self.write(vec![Change::update(node)]);
