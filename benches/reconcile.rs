@@ -280,7 +280,7 @@ fn decide(nodes: usize, services: usize, replicas: u64) {
     let (mut changes, mut decided, mut staged) = (Vec::new(), Duration::ZERO, Duration::ZERO);
     for owner in &owners {
         let tasks: Vec<_> = view.tasks_unassigned_of(owner.id).cloned().collect();
-        let mut ctx = Ctx { now: START, ids: &mut cluster.ids, epoch: Epoch(1) };
+        let mut ctx = Ctx::new(START, &mut cluster.ids, Epoch(1));
         let asked = PlacementView { snapshot: &view, service: Some(owner), tasks: &tasks };
         let mut answer = Placements::default();
         decided += rows::decide(&mut || answer = scheduler.place(&asked, &mut ctx));

@@ -297,7 +297,7 @@ fn decide(bencher: Bencher<'_, '_>, (view, task): (Snapshot, Arc<Task>)) {
     let scheduler = SpreadScheduler::default();
     let mut ids = IdSource::seeded(5);
     let mut place = || {
-        let mut ctx = Ctx { now: NOW, ids: &mut ids, epoch: Epoch(1) };
+        let mut ctx = Ctx::new(NOW, &mut ids, Epoch(1));
         let tasks = std::slice::from_ref(&task);
         scheduler.place(&PlacementView { snapshot: &view, service: None, tasks }, &mut ctx)
     };

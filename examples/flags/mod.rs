@@ -143,7 +143,7 @@ impl Flags {
 fn moves(text: &str) -> Result<(usize, Duration), String> {
     let wrong = || format!("{text:?} is not MOVES/SECONDS, such as 2/60");
     let (moves, seconds) = text.split_once('/').ok_or_else(wrong)?;
-    let seconds = seconds.parse().map_err(|_| wrong())?;
+    let seconds = seconds.parse().ok().filter(|seconds| *seconds > 0).ok_or_else(wrong)?;
     Ok((moves.parse().map_err(|_| wrong())?, Duration::from_secs(seconds)))
 }
 

@@ -21,6 +21,9 @@ const REGISTRATIONS: usize = 3;
 /// The window of the registration limit.
 const REGISTRATION_WINDOW: Duration = Duration::from_secs(8);
 
+/// Bytes that a task's message, and its error, have at most.
+const LONGEST_WORDS: usize = 16 << 10;
+
 /// A look at the deadlines that is planned.
 #[derive(Clone, Copy, Debug)]
 pub struct Look {
@@ -230,9 +233,25 @@ pub fn advances(view: &Snapshot, node: NodeId, statuses: Vec<(TaskId, TaskStatus
     };
     statuses
         .into_iter()
+        .map(|(id, status)| (id, clipped(status)))
         .filter(|(id, status)| own(id, status).is_some())
         .map(|(id, status)| Change::Advance(id, Box::new(status)))
         .collect()
+}
+
+/// A report with words of any length would be too large to be written, for ever.
+fn clipped(mut status: TaskStatus) -> TaskStatus {
+    let clip = |text: &str| {
+        let end = (0..=LONGEST_WORDS).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        (text.len() > LONGEST_WORDS).then(|| format!("{}…", &text[..end]))
+    };
+    if let Some(clipped) = clip(&status.message) {
+        status.message = clipped.into();
+    }
+    if let Some(clipped) = clip(&status.err) {
+        status.err = clipped;
+    }
+    status
 }
 
 #[cfg(test)]
@@ -345,6 +364,12 @@ mod tests {
         let status = TaskStatus::new(TaskState::Preparing, Timestamp::ZERO, "preparing");
         let reports = [&own, &ahead, &foreign].map(|task| (task.id, status.clone()));
         let changes = advances(&view, mine, reports.to_vec());
-        assert_eq!(changes, [Change::Advance(own.id, Box::new(status))]);
+        assert_eq!(changes, [Change::Advance(own.id, Box::new(status.clone()))]);
+        // What is reported in too many words is kept short, or no entry of the log would hold it.
+        let err = "é".repeat(LONGEST_WORDS);
+        let wordy = TaskStatus { err, ..status };
+        let changes = advances(&view, mine, vec![(own.id, wordy)]);
+        let Change::Advance(_, kept) = &changes[0] else { panic!("{changes:?}") };
+        assert_eq!(kept.err, format!("{}…", "é".repeat(LONGEST_WORDS / 2)));
     }
 }

@@ -3,7 +3,7 @@
 
 use swarm_core::control::RETRY_AFTER;
 use swarm_core::model::{NodeId, TaskId, TaskStatus};
-use swarm_core::store::{Batch, Change, Store};
+use swarm_core::store::{Batch, Change, CommitError, Store};
 use tokio::sync::{Mutex, mpsc};
 use tracing::warn;
 
@@ -50,10 +50,16 @@ impl Reports {
                 .flat_map(|(node, statuses)| dispatcher::advances(&view, node, statuses))
                 .collect();
             // Statuses are facts: they are written again until that works.
-            for chunk in changes.chunks(STATUSES_PER_COMMIT) {
-                while let Err(error) = store.commit(batch(chunk.to_vec())).await {
-                    warn!(%error, "reported statuses were not committed; trying again");
-                    tokio::time::sleep(RETRY_AFTER).await;
+            let (mut rest, mut room) = (&changes[..], STATUSES_PER_COMMIT);
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(room.min(rest.len()));
+                match store.commit(batch(now.to_vec())).await {
+                    Ok(_) => rest = later,
+                    Err(CommitError::TooLarge { .. }) if now.len() > 1 => room = now.len() / 2,
+                    Err(error) => {
+                        warn!(%error, "reported statuses were not committed; trying again");
+                        tokio::time::sleep(RETRY_AFTER).await;
+                    }
                 }
             }
         }

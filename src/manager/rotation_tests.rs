@@ -71,7 +71,7 @@ impl World {
 
     /// Plans once and writes that; the nodes that were asked, and when to plan again.
     fn step(&mut self) -> (Vec<NodeId>, Option<Timestamp>) {
-        let mut ctx = Ctx { now: self.now, ids: &mut self.ids, epoch: Epoch::default() };
+        let mut ctx = Ctx::new(self.now, &mut self.ids, Epoch::default());
         let plan = RootRotations.plan(&self.view, &Key::Cluster, &mut ctx);
         let asked = |change: &Change| match change {
             Change::Update(Object::Node(node)) => Some(node.id),

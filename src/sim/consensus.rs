@@ -224,6 +224,13 @@ impl World {
             self.covered("store: a stale epoch is refused");
             return Err(CommitError::StaleEpoch(proposal.decided_in));
         }
+        if let Some(limit) = self.script.room
+            && proposal.author == Author::Planners
+            && proposal.batch.changes.len() > limit
+        {
+            self.covered("store: a batch is too large");
+            return Err(CommitError::TooLarge { bytes: proposal.batch.changes.len(), limit });
+        }
         let before = self.log.state.snapshot();
         let index = self.log.entries.len();
         self.log.entries.push((epoch, proposal.batch.clone()));

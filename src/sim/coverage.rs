@@ -51,6 +51,7 @@ pub const REQUIRED: &[&str] = &[
     "preemption: a promise is kept",
     "preemption: a task leaves for another",
     "rebalancing: a task moves",
+    "store: a batch is too large",
     "store: a batch of an earlier leader arrives",
     "store: a conflict is decided again",
     "store: a follower is caught up by a snapshot",

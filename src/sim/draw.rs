@@ -69,6 +69,8 @@ pub fn draw(seed: u64, size: &Size) -> Script {
     let strategies = Dice::new(seed, "strategies");
     let mut priorities = Dice::new(seed, "priorities");
     script.preemption = priorities.percent(25).then(|| priorities.between(1, 5) as usize);
+    let mut room = Dice::new(seed, "room");
+    script.room = room.percent(20).then(|| room.between(4, 20) as usize);
     let lasts = size.lasts;
     let mut drawing = Drawing { script, dice, platforms, strategies, priorities, lasts };
     drawing.clients(size);

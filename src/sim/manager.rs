@@ -227,8 +227,7 @@ impl World {
                     Ok(version) => return leading.controller.committed(version),
                     Err(error) => error,
                 };
-                leading.controller.rejected(&error);
-                let at_once = Retry::after(&error) == Retry::AtOnce;
+                let at_once = leading.controller.rejected(&error) == Retry::AtOnce;
                 let pause = if at_once { Duration::ZERO } else { RETRY_AFTER };
                 leading.plan_after = self.now + pause;
             }

@@ -29,6 +29,8 @@ pub struct Script {
     /// So many tasks may be on their way out at the same time for others of higher priority, if the
     /// cluster lets tasks be stopped for others at all.
     pub preemption: Option<usize>,
+    /// So many changes at most the store takes of the planners in one batch, if not any number.
+    pub room: Option<usize>,
 }
 
 /// Something that happens at a time.
@@ -220,6 +222,7 @@ impl Script {
             lost: Vec::new(),
             rebalance: None,
             preemption: None,
+            room: None,
         }
     }
 

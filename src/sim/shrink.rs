@@ -86,6 +86,7 @@ impl<Play: FnMut(&Script) -> Option<Violation>> Search<Play> {
         self.takes(Script { lost: Vec::new(), ..self.best.clone() });
         self.takes(Script { rebalance: None, ..self.best.clone() });
         self.takes(Script { preemption: None, ..self.best.clone() });
+        self.takes(Script { room: None, ..self.best.clone() });
         for node in (0..self.best.nodes()).rev() {
             if node > 0 {
                 self.takes(without(&self.best, node));

@@ -111,7 +111,7 @@ impl Whole {
 
     pub(crate) fn dry_run(&self, proposed: &Service) -> Report {
         let mut ids = IdSource::seeded(99);
-        let mut ctx = Ctx { now: self.now, ids: &mut ids, epoch: EPOCH };
+        let mut ctx = Ctx::new(self.now, &mut ids, EPOCH);
         dry_run(&self.view(), proposed.clone(), &planners(), &mut ctx).expect("a legal proposal")
     }
 

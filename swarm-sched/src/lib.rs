@@ -38,7 +38,7 @@ pub fn default_planners(
 ) -> Vec<Arc<dyn Planner>> {
     let allocate =
         drivers.into_iter().fold(allocate::Allocate::default(), allocate::Allocate::driver);
-    let mut planners = orchestrate::planners();
+    let mut planners = orchestrate::planners(scheduler.counts());
     planners.push(Arc::new(allocate));
     planners.push(Arc::new(place::Place::new(scheduler.clone())));
     planners.push(Arc::new(place::Preempt::new(scheduler)));

@@ -47,7 +47,7 @@ impl Control {
         let epoch = self.store.leadership().borrow().epoch().unwrap_or(Epoch(0));
         let play = move || {
             let mut ids = IdSource::seeded(seed);
-            dry_run(&view, service, &planners, &mut Ctx { now, ids: &mut ids, epoch })
+            dry_run(&view, service, &planners, &mut Ctx::new(now, &mut ids, epoch))
         };
         match tokio::task::spawn_blocking(play).await {
             Ok(report) => report.map_err(commit_error),

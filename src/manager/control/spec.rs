@@ -14,6 +14,9 @@ use super::find::Find as _;
 use super::{invalid, precondition};
 use crate::error::ApiError;
 
+/// Bytes of JSON that a service's specification has at most.
+const LARGEST_SPEC: usize = 384 << 10;
+
 /// Brings a client's specification into the stored form (moby: `convert.ServiceSpecToGRPC` and
 /// `populateNetworkID`): what the engine adds, and network ids for names.
 pub(super) fn normalise(spec: &mut ServiceSpec, view: &Snapshot) -> Result<(), ApiError> {
@@ -78,6 +81,7 @@ pub(super) fn check(
     service: ServiceId,
 ) -> Result<(), ApiError> {
     validate::service(spec)?;
+    small_enough(spec)?;
     let old = view.services.get(service).map(|service| &service.spec.endpoint);
     if old != Some(&spec.endpoint)
         && let Some(endpoint) = &spec.endpoint
@@ -92,6 +96,19 @@ pub(super) fn check(
         return Err(precondition(text));
     }
     references(spec, view)
+}
+
+/// A service has two specifications, and each of its tasks has one; what managers add to them must
+/// fit into the same entry of the log.
+fn small_enough(spec: &ServiceSpec) -> Result<(), ApiError> {
+    let bytes = serde_json::to_vec(spec).map_or(usize::MAX, |json| json.len());
+    if bytes <= LARGEST_SPEC {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "the service's specification takes {bytes} bytes, {LARGEST_SPEC} are the most: give large \
+         values to its tasks as configs or secrets"
+    )))
 }
 
 /// Every secret and config must exist and still have the name that the reference gives.

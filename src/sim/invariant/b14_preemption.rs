@@ -2,15 +2,16 @@
 //! most as that says are on their way out together. Each matters less than the task that comes, and all
 //! of them together no more; that task has their node, promised in the same commit, and is not there for
 //! want of room that was taken for another. Of what is promised nothing is given away. At rest nobody
-//! stops for anybody any more, whatever fails again and again, and every promise is kept.
+//! stops again for a slot for which others did, whatever fails again and again, so that there is an end
+//! to it; and every promise is kept.
 //!
 //! A client may change a priority while a plan is on its way: what it was a moment ago counts as well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use swarm_core::model::{NodeId, Resources, Service, ServiceId, Task, TaskId, TaskState};
+use swarm_core::model::{NodeId, Resources, Service, ServiceId, Task, TaskId, TaskState, Version};
 use swarm_core::store::{Object, Snapshot};
 use swarm_core::time::Timestamp;
 use swarm_sched::place::PRIORITY_LABEL;
@@ -18,15 +19,17 @@ use swarm_sched::place::PRIORITY_LABEL;
 use super::{Invariant, PLAN_ON_ITS_WAY, Step, steps};
 use crate::sim::World;
 
-/// At rest, this is how long nobody has stopped for another, and how old the youngest promise is.
+/// At rest, this is how long nobody has stopped again for a slot, and how old the youngest promise is.
 const STILL: Duration = Duration::from_secs(240);
 
 #[derive(Default)]
 pub(super) struct Preemption {
     /// What each service's priority has been lately, and since when, by the true time.
     priorities: BTreeMap<ServiceId, Vec<(Timestamp, i64)>>,
-    /// When a task was last told to make room, by the true time.
-    last: Option<Timestamp>,
+    /// The slots, or nodes of global services, for whose tasks others were told to stop.
+    served: BTreeSet<(ServiceId, Version, u64, Option<NodeId>)>,
+    /// When that last happened for one for which it had happened before, by the true time.
+    again: Option<Timestamp>,
 }
 
 impl Invariant for Preemption {
@@ -47,9 +50,9 @@ impl Invariant for Preemption {
                 return Err(format!("{} waits for nobody on a promised node", task.name()));
             }
         }
-        match self.last.is_none_or(still) {
+        match self.again.is_none_or(still) {
             true => Ok(()),
-            false => Err("tasks still stop for others".to_owned()),
+            false => Err("tasks still stop for others, again and again".to_owned()),
         }
     }
 }
@@ -79,7 +82,6 @@ impl Preemption {
         if leaving.is_empty() && comes.is_empty() {
             return Ok(());
         }
-        self.last = Some(now);
         let Some(most) = world.script().preemption else {
             return Err("a task stops for another, unasked".to_owned());
         };
@@ -91,6 +93,10 @@ impl Preemption {
             if displaced {
                 let name = task.name();
                 return Err(format!("others stop for {name}, which comes after one that had to"));
+            }
+            let node = task.node_id.filter(|_| task.slot == 0);
+            if !self.served.insert((task.service_id, task.spec_version, task.slot, node)) {
+                self.again = Some(now);
             }
             self.make_room(step.after, task, &mut leaving, now)?;
         }

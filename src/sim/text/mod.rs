@@ -20,8 +20,8 @@
 //! ```
 //!
 //! Before the first time stand `managers N` and `workers N` (1 each unless said), `seed N` (1),
-//! `heal TIME` (when the last entry is over), `lost NODE…`, `rebalance MOVES/TIME` and
-//! `preemption TASKS`. Nodes are called `manager1` and `worker1`. A time begins each other line.
+//! `heal TIME` (when the last entry is over), `lost NODE…`, `rebalance MOVES/TIME`,
+//! `preemption TASKS` and `room CHANGES`. Nodes are called `manager1` and `worker1`. A time begins each other line.
 //! `expect` must be true then, `always` from then on `for` a while. `docker stack deploy` stands for a new specification of the whole service, with
 //! the flags of `docker service create`. What an image does is in its name: see
 //! [`Behaviour`](super::machine::Behaviour).
@@ -103,6 +103,9 @@ impl fmt::Display for Script {
         if let Some(most) = self.preemption {
             writeln!(f, "preemption {most}")?;
         }
+        if let Some(room) = self.room {
+            writeln!(f, "room {room}")?;
+        }
         for Entry { at, action } in &self.entries {
             let action = self.describe(action);
             writeln!(f, "{:>5}  {action}", duration_text(*at))?;
@@ -180,6 +183,7 @@ fn read_line(
             script.rebalance = Some((number(moves)?, duration(interval)?));
         }
         ["preemption", most] => script.preemption = Some(number(most)?),
+        ["room", room] => script.room = Some(number(room)?),
         ["lost", names @ ..] => {
             let lost = names.iter().map(|name| nodes.number(name));
             script.lost = lost.collect::<Result<_, _>>()?;

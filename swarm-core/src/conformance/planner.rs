@@ -120,7 +120,7 @@ fn plan(
     now: Timestamp,
     ids: &mut IdSource,
 ) -> Plan {
-    planner.plan(view, key, &mut Ctx { now, ids, epoch: Epoch(1) })
+    planner.plan(view, key, &mut Ctx::new(now, ids, Epoch(1)))
 }
 
 /// A plan for which nothing but its arguments is known.

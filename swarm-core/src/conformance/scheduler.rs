@@ -119,7 +119,7 @@ impl Case {
 
     fn ask(&self, scheduler: &dyn Scheduler, seed: u64) -> Placements {
         let mut ids = IdSource::seeded(seed);
-        let mut ctx = Ctx { now: NOW, ids: &mut ids, epoch: Epoch(1) };
+        let mut ctx = Ctx::new(NOW, &mut ids, Epoch(1));
         let view = PlacementView {
             snapshot: &self.view,
             service: self.service.as_ref(),

@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::dirty::Dirty;
-use super::{Ctx, Key, Plan, Planner, Reason};
+use super::{Ctx, Key, Plan, Planner, Reason, Retry};
 use crate::id::{IdMap, IdSource};
 use crate::model::Version;
 use crate::store::{Batch, Change, Commit, CommitError, Epoch, Event, ObjectRef, Snapshot, Staged};
 use crate::time::Timestamp;
 
-/// Objects in one commit beyond which the rest waits for the next one, so that a raft entry
-/// stays of a modest size. A single plan may exceed it; plans are never split. What is about objects
-/// that are in it already goes in: a task that is made in one commit is allocated and placed there.
-const CHANGES_PER_COMMIT: usize = 2_000;
+/// Objects in one commit at most, so that a raft entry stays of a modest size: of tasks as the Docker
+/// CLI makes them it takes some 1,200. What is about objects that are in it already goes in: a task
+/// that is made in one commit is allocated and placed there. Plans are never split: one that is larger
+/// ([`Plan::is_full`]) has a commit of its own.
+pub const CHANGES_PER_COMMIT: usize = 1_000;
 
 /// What one step decided.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +46,7 @@ pub struct Controller {
     touched: Vec<Vec<(Key, bool)>>,
     /// The commit that holds the last step, if that is known.
     own: Option<Version>,
-    /// Objects that one commit may have: fewer than usual once one was too large.
+    /// Objects that one commit may have: fewer than usual after one that was too large.
     room: usize,
     epoch: Epoch,
 }
@@ -98,16 +99,27 @@ impl Controller {
     /// at.
     pub fn committed(&mut self, version: Version) {
         self.own = Some(version);
+        self.room = CHANGES_PER_COMMIT.min(self.room + self.room / 32 + 1);
         self.look_again(|(_, needed)| *needed);
     }
 
     /// The last step's batch was not committed: who planned it, and who has seen it, looks again. If
-    /// it was too large for the store, the next ones are smaller.
-    pub fn rejected(&mut self, error: &CommitError) {
+    /// it was too large for the store, the next ones are smaller. What is too large by itself waits
+    /// for the next [sweep](Self::sweep), so that everything else goes on.
+    pub fn rejected(&mut self, error: &CommitError) -> Retry {
         if matches!(error, CommitError::TooLarge { .. }) {
-            self.room = (self.room / 2).max(1);
+            if self.room == 1 {
+                for index in 0..self.touched.len() {
+                    for (key, _) in std::mem::take(&mut self.touched[index]) {
+                        self.set_timer(index, key, None);
+                    }
+                }
+                return Retry::Later;
+            }
+            self.room /= 2;
         }
         self.look_again(|_| true);
+        Retry::after(error)
     }
 
     fn look_again(&mut self, which: impl Fn(&(Key, bool)) -> bool) {
@@ -135,15 +147,14 @@ impl Controller {
         let mut working = Working::new(view, now);
         for index in 0..self.planners.len() {
             while let Some(key) = self.dirty[index].pop_first() {
-                let mut ctx = Ctx { now, ids: &mut *ids, epoch: self.epoch };
+                let mut ctx = Ctx { now, ids: &mut *ids, epoch: self.epoch, room: self.room };
                 let plan = self.planners[index].plan(&working.view, &key, &mut ctx);
-                self.set_timer(index, key, plan.again_at);
-                let (planned, before) = (plan.changes.len(), working.changes.len());
-                self.stage(index, key, plan, &mut working, &mut step);
-                let added = working.changes.len() - before;
-                if working.changes.len() >= self.room && 2 * added > planned {
+                if !working.has_room(&plan.changes, self.room) {
+                    self.dirty[index].mark([key]);
                     break;
                 }
+                self.set_timer(index, key, plan.again_at);
+                self.stage(index, key, plan, &mut working, &mut step);
             }
         }
         step.more = self.dirty.iter().any(|keys| !keys.is_empty());
@@ -226,6 +237,14 @@ impl Working {
     fn new(view: &Snapshot, now: Timestamp) -> Self {
         let view = view.working_copy();
         Self { view, now, changes: Vec::new(), position: IdMap::default() }
+    }
+
+    /// Whether the commit may have these changes too: an empty one any.
+    fn has_room(&self, changes: &[Change], room: usize) -> bool {
+        let there = self.changes.len();
+        let is_new = |change: &&Change| !self.position.contains_key(&change.target());
+        let fit = |new: usize| new == 0 || there + new <= room;
+        there == 0 || fit(changes.len()) || fit(changes.iter().filter(is_new).count())
     }
 
     /// Shows a plan to whoever looks next; for each of its changes what it does.

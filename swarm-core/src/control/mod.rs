@@ -12,7 +12,7 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-pub use controller::{Controller, Step};
+pub use controller::{CHANGES_PER_COMMIT, Controller, Step};
 pub use retry::{RETRY_AFTER, Retry, SWEEP_EVERY};
 pub use run::run;
 
@@ -36,7 +36,8 @@ pub enum Key {
     Task(TaskId),
 }
 
-/// What a decision may use beside its view: the time, new ids, and the epoch it decides in.
+/// What a decision may use beside its view: the time, new ids, the epoch it decides in, and how large
+/// it may be.
 pub struct Ctx<'a> {
     /// Now.
     pub now: Timestamp,
@@ -44,6 +45,17 @@ pub struct Ctx<'a> {
     pub ids: &'a mut IdSource,
     /// The leadership epoch.
     pub epoch: Epoch,
+    /// How many changes a plan may have: [`CHANGES_PER_COMMIT`], and fewer while these were more than
+    /// the store takes at once. See [`Plan::is_full`].
+    pub room: usize,
+}
+
+impl<'a> Ctx<'a> {
+    /// For plans of the usual size.
+    #[must_use]
+    pub fn new(now: Timestamp, ids: &'a mut IdSource, epoch: Epoch) -> Self {
+        Self { now, ids, epoch, room: CHANGES_PER_COMMIT }
+    }
 }
 
 /// Why something was decided, or was not: logged by the shell, and kept in the objects' own
@@ -82,6 +94,17 @@ impl Plan {
         self.reasons.push(Reason { key, text: text.into() });
     }
 
+    /// Whether the plan has as many changes as it may. If so it asks to look again now, for the rest.
+    /// Ask before each decision of one or a few changes, and stop when it is; what belongs together
+    /// stays together, whatever room there is for it.
+    pub fn is_full(&mut self, ctx: &Ctx<'_>) -> bool {
+        let full = self.changes.len() >= ctx.room;
+        if full {
+            self.look_again(ctx.now);
+        }
+        full
+    }
+
     /// Asks to look again at `at`, or earlier if that was asked for before.
     pub fn look_again(&mut self, at: Timestamp) {
         self.again_at = Some(self.again_at.map_or(at, |earlier| earlier.min(at)));
@@ -99,8 +122,9 @@ impl Plan {
 ///   matter. Called again on a view that holds its own plan, it plans nothing.
 /// - **Complete.** `dirty` names every key whose plan an event might change. The controller also
 ///   sweeps over everything slowly, as a safety net, and on every change of leader.
-/// - **Brief.** It plans for one key. What waits for time says so in `again_at`. A plan that would
-///   be too large for one commit may be cut short: it then asks for `again_at` now.
+/// - **Brief.** It plans for one key. What waits for time says so in `again_at`. A plan that may
+///   grow with the cluster ends once it [is full](Plan::is_full), and goes on where it ended when
+///   it is asked again.
 /// - **Unwritten plans come back.** When a batch is not committed, the keys that it was planned for
 ///   are looked at again, and those that its changes made dirty.
 pub trait Planner: Send + Sync + 'static {

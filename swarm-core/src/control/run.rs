@@ -85,10 +85,13 @@ async fn commit(store: &dyn Store, controller: &mut Controller, step: Step) -> b
         }
         Err(error) => error,
     };
-    controller.rejected(&error);
-    match Retry::after(&error) {
+    match controller.rejected(&error) {
         Retry::Never => return false,
-        Retry::AtOnce => debug!(%error, "the state moved on: deciding again"),
+        Retry::AtOnce => {
+            debug!(%error, "the state moved on: deciding again");
+            // A store that answers at once would leave nobody else a turn.
+            tokio::task::yield_now().await;
+        }
         Retry::Later => {
             warn!(%error, "a plan was not committed: trying again");
             tokio::time::sleep(RETRY_AFTER).await;

@@ -228,6 +228,9 @@ fn allocate_tasks(
         view.tasks_unassigned_of(owner).filter(|task| is_new(task) && task.is_wanted()).collect();
     tasks.sort_by_key(|task| (task.slot, task.id));
     for task in tasks {
+        if plan.is_full(ctx) {
+            return;
+        }
         let allocated = endpoint.clone().and_then(|endpoint| {
             let service = service.map(Arc::as_ref);
             let networks = desk.attachments(task, service, endpoint.as_deref())?;

@@ -230,7 +230,7 @@ impl Cluster {
         tasks: &[Arc<Task>],
     ) -> Placements {
         let mut ids = IdSource::seeded(1);
-        let mut ctx = Ctx { now: NOW, ids: &mut ids, epoch: Epoch(1) };
+        let mut ctx = Ctx::new(NOW, &mut ids, Epoch(1));
         let view = PlacementView { snapshot: &self.view, service: Some(service), tasks };
         scheduler.place(&view, &mut ctx)
     }

@@ -49,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// let mut ids = IdSource::seeded(1);
 /// let mut web = Service { id: ids.next(), ..Service::default() };
 /// web.spec.name = "web".to_owned();
-/// let mut ctx = Ctx { now: Timestamp::from_secs(1), ids: &mut ids, epoch: Epoch(1) };
+/// let mut ctx = Ctx::new(Timestamp::from_secs(1), &mut ids, Epoch(1));
 /// let report = swarm_sched::dry_run(&store.snapshot(), web, &planners, &mut ctx)?;
 /// assert_eq!(report.refused[0].why, "no suitable node", "there are no nodes yet");
 /// assert!(store.snapshot().services.is_empty());

@@ -156,7 +156,7 @@ fn a_proposal_that_cannot_be_written_is_refused() {
     let mut real = Whole::new();
     real.create("web", |_| {});
     let (view, proposed) = (real.view(), real.proposal("web", |_| {}));
-    let mut ctx = Ctx { now: real.now, ids: &mut real.ids, epoch: EPOCH };
+    let mut ctx = Ctx::new(real.now, &mut real.ids, EPOCH);
     let refused = dry_run(&view, proposed, &planners(), &mut ctx);
     assert!(matches!(refused, Err(CommitError::NameTaken { .. })), "{refused:?}");
 }

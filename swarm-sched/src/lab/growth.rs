@@ -89,7 +89,7 @@ fn one_by_one(
         let view = store.snapshot();
         let tasks = [view.tasks.get(id).expect("it was committed").clone()];
         let asked = PlacementView { snapshot: &view, service: None, tasks: &tasks };
-        let mut ctx = Ctx { now: NOW, ids: &mut ids, epoch: Epoch(1) };
+        let mut ctx = Ctx::new(NOW, &mut ids, Epoch(1));
         // The first answer adds every node up, once in a leader's term: it is not counted.
         let answer = if number == 0 {
             scheduler.place(&asked, &mut ctx)

@@ -7,16 +7,28 @@ use swarm_core::model::{
     Availability, GenericResource, Node, Resources, Service, ServiceId, Task, TaskState,
     UpdateState,
 };
+use swarm_core::scheduler::Overcommit;
 use swarm_core::store::{Change, Event, Object, Snapshot};
 
 use super::clean::Fit;
-use super::node_differs;
 
 /// Evicts tasks from active nodes whose constraints or reservations the node no longer satisfies
 /// after it changed: they stop, and are rejected then. What comes after them is for their restart
 /// policy to say. Among tasks that no longer fit together, the older ones stay.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Enforce;
+pub struct Enforce {
+    counts: Overcommit,
+}
+
+impl Enforce {
+    /// For the cluster of a [`Scheduler`](swarm_core::scheduler::Scheduler) that
+    /// [counts](swarm_core::scheduler::Scheduler::counts) so much of what nodes report as there:
+    /// what it places must not be evicted for that.
+    #[must_use]
+    pub fn new(counts: Overcommit) -> Self {
+        Self { counts }
+    }
+}
 
 impl Planner for Enforce {
     fn name(&self) -> &'static str {
@@ -24,9 +36,8 @@ impl Planner for Enforce {
     }
 
     fn dirty(&self, event: &Event, keys: &mut Vec<Key>) {
-        if let Object::Node(node) = event.object()
-            && node_differs(event)
-        {
+        // Even one that is as it was: that it was written after a service makes that one's constraints count.
+        if let Object::Node(node) = event.object() {
             keys.push(Key::Node(node.id));
         }
     }
@@ -35,26 +46,34 @@ impl Planner for Enforce {
         keys.extend(view.nodes.iter().map(|node| Key::Node(node.id)));
     }
 
-    fn plan(&self, view: &Snapshot, key: &Key, _: &mut Ctx<'_>) -> Plan {
+    fn plan(&self, view: &Snapshot, key: &Key, ctx: &mut Ctx<'_>) -> Plan {
         let mut plan = Plan::none();
         if let Key::Node(id) = key
             && let Some(node) = view.nodes.get(*id)
             && node.spec.availability == Availability::Active
         {
-            plan_node(view, node, &mut plan);
+            plan_node(view, node, self.counts, ctx, &mut plan);
         }
         plan
     }
 }
 
-fn plan_node(view: &Snapshot, node: &Node, plan: &mut Plan) {
+fn plan_node(view: &Snapshot, node: &Node, counts: Overcommit, ctx: &Ctx<'_>, plan: &mut Plan) {
     let mut fits = Fits { view, node, known: BTreeMap::new() };
-    let mut left = node.description.as_ref().map(|known| known.resources.clone());
+    let mut left = node.description.as_ref().map(|known| {
+        let mut left = known.resources.clone();
+        left.nano_cpus = counts.cpus_of(left.nano_cpus);
+        left.memory_bytes = counts.memory_of(left.memory_bytes);
+        left
+    });
     let mut tasks: Vec<_> = view.tasks_on(node.id).filter(|task| is_concerned(task)).collect();
     tasks.sort_unstable_by_key(|task| (task.created_at, task.id));
     for task in tasks {
         if fits.constraints(task) && left.as_mut().is_none_or(|left| claim(left, task)) {
             continue;
+        }
+        if plan.is_full(ctx) {
+            return;
         }
         let text = format!("node {} no longer meets its constraints", node.display_name());
         plan.because(Key::Task(task.id), text);

@@ -12,7 +12,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 use super::clean::Fit;
 use super::restart::{self, Repair};
 use super::slots::{Place, Slot, Slots};
-use super::{CHANGES_PER_PLAN, jobs, node_differs, service_matters, task_matters};
+use super::{jobs, node_differs, service_matters, task_matters};
 
 /// Which nodes a global service is for.
 pub(super) struct Eligible(Fit);
@@ -92,14 +92,17 @@ pub(super) fn plan_service(
     let mut of_node: BTreeMap<_, _> = slots.iter().map(|slot| (slot.place, slot)).collect();
     let mut keeper = Keeper::new(view, service);
     for node in view.nodes.iter() {
+        if plan.is_full(ctx) {
+            return;
+        }
         let slot = of_node.remove(&Place::Node(node.id));
         keeper.node(node.id, Some(node), slot, ctx, plan);
-        if plan.changes.len() >= CHANGES_PER_PLAN {
-            return plan.look_again(ctx.now);
-        }
     }
     // What is left is on nodes that are gone.
     for slot in of_node.into_values() {
+        if plan.is_full(ctx) {
+            return;
+        }
         if jobs::is_done(slot) { jobs::leave_completion(slot, plan) } else { stop(slot, plan) }
     }
 }
@@ -118,6 +121,9 @@ pub(super) fn plan_node(
         tasks.entry(task.service_id).or_default().push(task.clone());
     }
     for service in view.services_global().filter(|service| concerned(service)) {
+        if plan.is_full(ctx) {
+            return;
+        }
         let tasks = tasks.remove(&service.id).unwrap_or_default().into_iter();
         let current = tasks.filter(|task| task.job_iteration == service.job_iteration());
         let slots = Slots::from_tasks(current, true);

@@ -20,7 +20,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 
 use super::restart::{self, Repair};
 use super::slots::{Place, Slot, Slots};
-use super::{CHANGES_PER_PLAN, global, node_differs, service_matters, services_on, task_matters};
+use super::{global, node_differs, service_matters, services_on, task_matters};
 
 /// Runs jobs, replicated and global.
 ///
@@ -114,14 +114,18 @@ fn plan_service(view: &Snapshot, service: &Service, ctx: &mut Ctx<'_>, plan: &mu
     let given_up = earlier.iter().filter(|task| {
         task.desired_state != TaskState::Remove && (global || !task.status.state.is_terminal())
     });
-    plan.changes.extend(given_up.map(|task| Change::Desire(task.id, TaskState::Remove)));
-    if plan.changes.len() >= CHANGES_PER_PLAN {
-        plan.changes.truncate(CHANGES_PER_PLAN);
-        return plan.look_again(ctx.now);
+    for task in given_up {
+        if plan.is_full(ctx) {
+            return;
+        }
+        plan.changes.push(Change::Desire(task.id, TaskState::Remove));
     }
     match &service.spec.mode {
         ServiceMode::ReplicatedJob(job) => {
-            Replicated::survey(Repair::new(view, service), &slots, ctx, plan).fill(job, ctx, plan);
+            let survey = Replicated::survey(Repair::new(view, service), &slots, ctx, plan);
+            if let Some(survey) = survey {
+                survey.fill(job, ctx, plan);
+            }
         }
         _ => global::plan_service(view, service, &slots, ctx, plan),
     }
@@ -139,10 +143,18 @@ struct Replicated<'a> {
 }
 
 impl<'a> Replicated<'a> {
-    /// Looks after every slot that has tasks.
-    fn survey(repair: Repair<'a>, slots: &'a Slots, ctx: &mut Ctx<'_>, plan: &mut Plan) -> Self {
+    /// Looks after every slot that has tasks; `None` if there is no room for all of that.
+    fn survey(
+        repair: Repair<'a>,
+        slots: &'a Slots,
+        ctx: &mut Ctx<'_>,
+        plan: &mut Plan,
+    ) -> Option<Self> {
         let mut survey = Self { repair, taken: BTreeSet::new(), open: 0, vacant: BTreeMap::new() };
         for slot in slots.iter() {
+            if plan.is_full(ctx) {
+                return None;
+            }
             if is_done(slot) {
                 leave_completion(slot, plan);
             } else if slot.wanted().next().is_some() {
@@ -154,7 +166,7 @@ impl<'a> Replicated<'a> {
             }
             survey.taken.insert(slot.place);
         }
-        survey
+        Some(survey)
     }
 
     /// Whether a slot with a task that shall run has one afterwards as well.
@@ -173,14 +185,13 @@ impl<'a> Replicated<'a> {
         let missing =
             total.saturating_sub(taken).min(job.max_concurrent().saturating_sub(self.open));
         let missing = usize::try_from(missing).unwrap_or(usize::MAX);
-        let room = CHANGES_PER_PLAN.saturating_sub(plan.changes.len());
         let vacant = (0..total).map(Place::Slot).filter(|place| !self.taken.contains(place));
-        for place in vacant.take(missing.min(room)) {
+        for place in vacant.take(missing) {
+            if plan.is_full(ctx) {
+                return;
+            }
             let task = self.repair.fresh(place, self.vacant.get(&place).copied(), ctx);
             plan.changes.push(Change::create(task));
-        }
-        if missing > room {
-            plan.look_again(ctx.now);
         }
     }
 }

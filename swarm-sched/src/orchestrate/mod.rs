@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use swarm_core::control::Planner;
 use swarm_core::model::{NodeId, Service, Task, TaskState};
+use swarm_core::scheduler::Overcommit;
 use swarm_core::store::{Event, Object, Snapshot};
 
 pub use enforce::Enforce;
@@ -46,15 +47,13 @@ pub use rebalance::{REBALANCE_LABEL, Rebalance};
 pub use replicated::Replicated;
 pub use update::Update;
 
-/// Changes after which a plan is cut short and continued in the next commit.
-const CHANGES_PER_PLAN: usize = 1_000;
-
-/// The planners of this module in the order in which they run.
+/// The planners of this module in the order in which they run, for a scheduler that counts so much
+/// of what nodes report as there.
 #[must_use]
-pub fn planners() -> Vec<Arc<dyn Planner>> {
+pub fn planners(counts: Overcommit) -> Vec<Arc<dyn Planner>> {
     vec![
         Arc::new(Orphans),
-        Arc::new(Enforce),
+        Arc::new(Enforce::new(counts)),
         Arc::new(Replicated),
         Arc::new(Global),
         Arc::new(Jobs),

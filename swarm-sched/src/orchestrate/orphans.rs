@@ -70,6 +70,9 @@ fn orphan(
 ) {
     let left = |task: &&Arc<Task>| !task.status.state.is_terminal();
     for task in view.tasks_on(node).filter(left).filter(|task| concerned(task)) {
+        if plan.is_full(ctx) {
+            return;
+        }
         let status = TaskStatus {
             state: TaskState::Orphaned,
             timestamp: ctx.now,

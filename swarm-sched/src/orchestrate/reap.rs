@@ -7,8 +7,8 @@ use swarm_core::control::{Ctx, Key, Plan, Planner};
 use swarm_core::model::{Service, ServiceId, ServiceMode, Task, TaskState, Version, defaults};
 use swarm_core::store::{Change, Event, Object, Snapshot};
 
+use super::services_on;
 use super::slots::{Slot, Slots};
-use super::{CHANGES_PER_PLAN, services_on};
 
 /// Erases in two phases. A task that shall be removed is erased once its agent has confirmed that
 /// it stopped (or it never reached an agent, or its node is gone); a service that is marked for
@@ -67,8 +67,8 @@ fn plan_service(view: &Snapshot, id: ServiceId, ctx: &Ctx<'_>, plan: &mut Plan) 
     let all = (gone || id.is_nil()).then(|| view.tasks_of(id)).into_iter().flatten();
     let some = (!gone && !id.is_nil()).then(|| view.tasks_to_remove_of(id)).into_iter().flatten();
     for task in all.chain(some) {
-        if plan.changes.len() >= CHANGES_PER_PLAN {
-            return plan.look_again(ctx.now);
+        if plan.is_full(ctx) {
+            return;
         }
         let lost = id.is_nil() && task.status.state == TaskState::Orphaned;
         if !gone && !lost && task.desired_state != TaskState::Remove {
@@ -105,18 +105,22 @@ fn reap_history(view: &Snapshot, service: &Arc<Service>, ctx: &Ctx<'_>, plan: &m
     let global = matches!(service.spec.mode, ServiceMode::Global(_));
     let slots = Slots::of(view, service);
     for slot in slots.iter() {
-        if plan.changes.len() >= CHANGES_PER_PLAN {
-            return plan.look_again(ctx.now);
-        }
         if slot.has_one() {
             continue;
         }
         let node = slot.newest().node_id.filter(|_| global);
-        if node.is_some_and(|node| view.nodes.get(node).is_none()) {
-            let ended = slot.tasks.iter().filter(|task| is_history(task));
-            plan.changes.extend(ended.map(|task| Change::remove(task.id)));
+        let erased: Vec<_> = if node.is_some_and(|node| view.nodes.get(node).is_none()) {
+            slot.tasks.iter().filter(|task| is_history(task)).collect()
         } else if let Some(limit) = limit {
-            reap_slot(slot, limit, service.job_iteration(), plan);
+            excess(slot, limit, service.job_iteration()).collect()
+        } else {
+            continue;
+        };
+        for task in erased {
+            if plan.is_full(ctx) {
+                return;
+            }
+            plan.changes.push(Change::remove(task.id));
         }
     }
 }
@@ -124,15 +128,14 @@ fn reap_history(view: &Snapshot, service: &Arc<Service>, ctx: &Ctx<'_>, plan: &m
 /// The newest task stays whatever the limit, as does what has completed in the present run of a
 /// job: they say whether the slot is done. (SwarmKit never erases a job's history, so that one
 /// which fails for ever fills its store.)
-fn reap_slot(slot: Slot<'_>, limit: usize, run: Option<Version>, plan: &mut Plan) {
+fn excess(slot: Slot<'_>, limit: usize, run: Option<Version>) -> impl Iterator<Item = &Arc<Task>> {
     let excess = slot.tasks.len().saturating_sub(limit);
     let older = &slot.tasks[..slot.tasks.len() - 1];
-    let counts = |task: &Task| {
+    let counts = move |task: &Task| {
         run.is_some() && task.job_iteration == run && task.status.state == TaskState::Complete
     };
-    let erasable = |task: &&Arc<Task>| is_history(task) && !counts(task);
-    let erased = older.iter().filter(erasable).take(excess);
-    plan.changes.extend(erased.map(|task| Change::remove(task.id)));
+    let erasable = move |task: &&Arc<Task>| is_history(task) && !counts(task);
+    older.iter().filter(erasable).take(excess)
 }
 
 /// Whether a task has ended, or never will run.

@@ -48,7 +48,7 @@ use swarm_core::store::{Change, Event, Object, Snapshot};
 use super::clean::Clean;
 use super::slots::{Maker, Slot, Slots};
 use super::{node_differs, restart};
-use crate::place::STRATEGY_LABEL;
+use crate::place::{STRATEGY_LABEL, load::occupies};
 
 /// The label of a service that says whether its tasks may be moved.
 pub const REBALANCE_LABEL: &str = "swarm.rebalance";
@@ -215,7 +215,9 @@ impl<'a> Survey<'a> {
             let takes = node.status.state == NodeState::Ready
                 && node.spec.availability == Availability::Active;
             if takes {
-                let wanted = || view.tasks_on(node.id).filter(|task| task.is_wanted());
+                // What completed its part of a job shall have run, and takes no room.
+                let counts = |task: &&Arc<Task>| task.is_wanted() && occupies(task);
+                let wanted = || view.tasks_on(node.id).filter(counts);
                 let lasting = wanted().filter(|task| lasts(task, ctx));
                 survey.totals.lasting.0.insert(node.id, lasting.count());
                 survey.totals.all.0.insert(node.id, wanted().count());

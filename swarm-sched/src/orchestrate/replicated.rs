@@ -10,7 +10,7 @@ use swarm_core::time::Timestamp;
 
 use super::restart::{self, Repair};
 use super::slots::{Place, Slot, Slots};
-use super::{CHANGES_PER_PLAN, node_matters, service_matters, services_on, task_matters};
+use super::{node_matters, service_matters, services_on, task_matters};
 
 /// Fills missing slots from the lowest number up, empties those beyond the number of replicas,
 /// and replaces tasks that ended or lost their node, as their restart policy asks.
@@ -104,6 +104,9 @@ fn plan_service(view: &Snapshot, service: &Service, ctx: &mut Ctx<'_>, plan: &mu
     }
     let mut repair = Repair::new(view, service);
     for slot in &taken {
+        if plan.is_full(ctx) {
+            return;
+        }
         repair.slot(*slot, ctx, plan);
     }
     let missing = replicas.saturating_sub(taken.len());
@@ -122,13 +125,12 @@ fn fill(
 ) {
     let mut taken = taken.iter().map(|slot| slot.place).peekable();
     let vacant = (1..).map(Place::Slot).filter(|place| taken.next_if_eq(place).is_none());
-    let vacant: Vec<_> = vacant.take(missing.min(CHANGES_PER_PLAN)).collect();
-    for place in vacant {
+    for place in vacant.take(missing) {
+        if plan.is_full(ctx) {
+            return;
+        }
         let task = repair.fresh(place, free.remove(&place), ctx);
         plan.changes.push(Change::create(task));
-    }
-    if missing > CHANGES_PER_PLAN {
-        plan.look_again(ctx.now);
     }
 }
 
@@ -159,11 +161,11 @@ fn surplus(taken: &[Slot<'_>], keep: usize) -> BTreeSet<Place> {
 
 /// Has every task of the slots removed: emptied slots leave no history.
 fn remove<'a>(slots: impl Iterator<Item = Slot<'a>>, ctx: &Ctx<'_>, plan: &mut Plan) {
-    for slot in slots {
-        if plan.changes.len() >= CHANGES_PER_PLAN {
-            return plan.look_again(ctx.now);
+    // The newest of each first: what is left of the slot goes on its account.
+    for task in slots.flat_map(|slot| slot.tasks.iter().rev()) {
+        if plan.is_full(ctx) {
+            return;
         }
-        let tasks = slot.tasks.iter();
-        plan.changes.extend(tasks.map(|task| Change::Desire(task.id, TaskState::Remove)));
+        plan.changes.push(Change::Desire(task.id, TaskState::Remove));
     }
 }

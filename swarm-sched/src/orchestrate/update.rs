@@ -26,7 +26,7 @@ use super::clean::Clean;
 use super::global::Eligible;
 use super::restart::Repair;
 use super::slots::{Maker, Place, Slot, Slots, rank};
-use super::{CHANGES_PER_PLAN, node_differs, restart, service_matters, services_on, task_matters};
+use super::{node_differs, restart, service_matters, services_on, task_matters};
 
 /// Rolls changed specifications out, and back.
 ///
@@ -350,9 +350,15 @@ impl Rollout {
         plan: &mut Plan,
     ) {
         for (slot, failed) in &survey.failed {
+            if plan.is_full(ctx) {
+                return;
+            }
             take_over(view, service, *slot, failed, ctx, plan);
         }
         for (heir, others) in &survey.begun {
+            if plan.is_full(ctx) {
+                return;
+            }
             // It is this roll-out's now. Where that stops first, nothing but the others may make
             // room for it (SwarmKit: `useExistingTask`).
             plan.changes
@@ -379,8 +385,8 @@ impl Rollout {
         let maker = Maker::new(view, service);
         let free = self.parallelism.saturating_sub(in_flight);
         for slot in survey.dirty.iter().take(free) {
-            if plan.changes.len() >= CHANGES_PER_PLAN {
-                return plan.look_again(ctx.now);
+            if plan.is_full(ctx) {
+                return;
             }
             let mut new = maker.task(slot.place, Some(*slot), ctx);
             new.rollout = status.started_at;

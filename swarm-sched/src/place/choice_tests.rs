@@ -367,7 +367,7 @@ fn ask(
     service: ServiceId,
 ) -> BTreeMap<NodeId, usize> {
     let (view, tasks) = (world.view(), world.tasks_of(service));
-    let mut ctx = Ctx { now: world.now, ids: &mut world.ids, epoch: Epoch(1) };
+    let mut ctx = Ctx::new(world.now, &mut world.ids, Epoch(1));
     let asked =
         PlacementView { snapshot: &view, service: view.services.get(service), tasks: &tasks };
     let mut counts = BTreeMap::new();
@@ -488,7 +488,7 @@ fn a_scheduler_that_follows_a_calm_cluster_lets_go_of_tasks_as_they_were() {
     };
     let another = Arc::new(Task { id: world.ids.next(), node_id: None, ..Task::clone(&placed) });
     let mut place = |scheduler: &StrategyScheduler, snapshot: &Snapshot| {
-        let mut ctx = Ctx { now: world.now, ids: &mut world.ids, epoch: Epoch(1) };
+        let mut ctx = Ctx::new(world.now, &mut world.ids, Epoch(1));
         let tasks = [another.clone()];
         let asked = PlacementView { snapshot, service: None, tasks: &tasks };
         scheduler.place(&asked, &mut ctx).placed.len()

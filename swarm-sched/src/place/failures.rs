@@ -97,7 +97,7 @@ impl Failures {
     pub(super) fn recent(&self, version: Version, now: Timestamp) -> BTreeMap<NodeId, u32> {
         let mut recent = BTreeMap::new();
         for (_, node, _, at) in self.0.keys().filter(|(of, ..)| *of == version) {
-            if now.since(*at) <= MEMORY {
+            if is_recent(*at, now) {
                 *recent.entry(*node).or_default() += 1;
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use swarm_core::model::{Task, TaskId};
+use swarm_core::model::{NodeState, Task, TaskId};
 use swarm_core::scheduler::Overcommit;
 use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::Timestamp;
@@ -31,14 +31,16 @@ impl Future {
     }
 
     /// Turns to another view. What was tried on the last one is forgotten.
-    pub(super) fn follow(&mut self, view: &Snapshot, now: Timestamp) {
+    pub(super) fn follow(&mut self, view: &Snapshot) {
         view.tasks.for_each_since(&self.seen.tasks, |old, new| {
             old.map(|old| self.stopping.remove(&old.id));
             self.stopping.extend(new.filter(|new| is_stopping(new)).map(|new| new.id));
         });
         self.seen = view.clone();
         let mut world = view.clone();
-        self.stopping.iter().for_each(|id| stage(&mut world, Change::remove(*id), now));
+        // A removal leaves nothing that bears its time.
+        let removals = self.stopping.iter().map(|id| Change::remove(*id));
+        removals.for_each(|removal| stage(&mut world, removal, Timestamp::ZERO));
         self.turn_to(world);
         if let Some(waits) = view.tasks_unassigned().next() {
             self.checks.sample(&mut self.loads, &self.world, (waits.service_id, 1));
@@ -52,10 +54,13 @@ impl Future {
         self.turn_to(world);
     }
 
-    /// How many tasks are on their way out to make room for others.
+    /// How many tasks are on their way out to make room for others. Those on a node that is down do
+    /// not count: nobody waits for its room, and they may be there for as long as that is.
     pub(super) fn leaving(&self) -> usize {
+        let is_up =
+            |id| self.seen.nodes.get(id).is_some_and(|node| node.status.state != NodeState::Down);
         let tasks = self.stopping.iter().filter_map(|id| self.seen.tasks.get(*id));
-        tasks.filter(|task| task.preempted.is_some()).count()
+        tasks.filter(|task| task.preempted.is_some() && task.node_id.is_some_and(is_up)).count()
     }
 
     /// What of it is not as it would be added up.

@@ -28,7 +28,7 @@
 //! nodes and branches that refuse are dropped.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use swarm_core::model::{NodeId, Task};
@@ -154,7 +154,11 @@ impl<'a, 'd, S: Strategy> Group<'a, 'd, S> {
         let bounded = topology.map(|topology| (topology.descriptor, Some(topology.skew)));
         let wished = descriptors.map(|descriptor| (descriptor.as_str(), None));
         let levels = bounded.into_iter().chain(wished);
+        // What divides nothing, or the same again, makes no choice, and thousands may be asked for.
+        let mut known_labels = BTreeSet::new();
+        let levels = levels.filter(|(label, skew)| skew.is_some() || known_labels.insert(*label));
         let levels = levels.map(|(label, skew)| Level { values: loads.values(label), skew });
+        let levels = levels.filter(|level| level.skew.is_some() || level.values.len() > 1);
         let levels = levels.collect();
         Self { strategy, demand, failures, loads, levels, standing, known, knows_all: false }
     }

@@ -71,7 +71,8 @@ impl NodeLoad {
         let mut generic: BTreeMap<String, Generic> = BTreeMap::new();
         for resource in reported {
             if let Some(discrete) = resource.discrete {
-                generic.entry(discrete.kind).or_default().discrete += discrete.value;
+                let amount = &mut generic.entry(discrete.kind).or_default().discrete;
+                *amount = amount.saturating_add(discrete.value);
             }
             if let Some(named) = resource.named {
                 generic.entry(named.kind).or_default().named.insert(named.value, 0);
@@ -231,7 +232,7 @@ impl NodeLoad {
 
 /// Whether a task takes something from a node: it was placed and has not ended, or the node is
 /// promised to it. Global tasks that wait on their node otherwise take nothing yet.
-pub(super) fn occupies(task: &Task) -> bool {
+pub(crate) fn occupies(task: &Task) -> bool {
     let placed = (TaskState::Assigned..=TaskState::Running).contains(&task.status.state);
     task.node_id.is_some() && (placed || task.is_promised())
 }

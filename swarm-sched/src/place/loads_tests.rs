@@ -49,7 +49,7 @@ fn ask(world: &mut World, memory: &mut Memory, times: usize) {
     let tasks = [Arc::new(task)];
     for _ in 0..times {
         let asked = PlacementView { snapshot: &view, service: Some(&service), tasks: &tasks };
-        let ctx = Ctx { now: world.now, ids: &mut world.ids, epoch: Epoch(1) };
+        let ctx = Ctx::new(world.now, &mut world.ids, Epoch(1));
         assert_eq!(Ranked::new(Spread).place(memory, &asked, &ctx).placed.len(), 1);
     }
 }

@@ -62,6 +62,8 @@ mod naive_tests;
 #[cfg(test)]
 mod preempt_tests;
 #[cfg(test)]
+mod room_tests;
+#[cfg(test)]
 mod swarmkit_tests;
 #[cfg(test)]
 mod tests;

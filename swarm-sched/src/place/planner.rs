@@ -22,8 +22,6 @@ pub(super) const PENDING: &str = "pending task scheduling";
 pub(super) const ASSIGNED: &str = "scheduler assigned task to node";
 /// The message of a global task whose node can take it.
 const CONFIRMED: &str = "scheduler confirmed task can run on preassigned node";
-/// Changes beyond which a plan for the whole cluster leaves the rest to the next step.
-const CHANGES_PER_PLAN: usize = 2_000;
 
 /// Gives pending tasks their nodes.
 ///
@@ -46,18 +44,22 @@ impl Place {
         Self { scheduler }
     }
 
-    /// Places the waiting tasks of one service.
+    /// Places the waiting tasks of one service, as many as there is room for.
     fn place_service(&self, service: ServiceId, ctx: &mut Ctx<'_>, run: &mut Run<'_>) {
         let owner = run.view.services.get(service).cloned();
         if owner.is_none() && !service.is_nil() {
             return;
         }
         for tasks in groups(&run.view, service) {
+            if run.is_full(ctx) {
+                return;
+            }
             run.stage(ctx.now);
             let service = owner.as_ref();
             let asked = PlacementView { snapshot: &run.view, service, tasks: &tasks };
             let answer = self.scheduler.place(&asked, ctx);
             run.last = changes(&tasks, answer, ctx.now);
+            run.last.truncate(ctx.room - run.staged.len());
         }
     }
 }
@@ -88,8 +90,8 @@ impl<'a> Run<'a> {
         self.staged.append(&mut self.last);
     }
 
-    fn len(&self) -> usize {
-        self.staged.len() + self.last.len()
+    fn is_full(&self, ctx: &Ctx<'_>) -> bool {
+        self.staged.len() + self.last.len() >= ctx.room
     }
 
     fn into_changes(mut self) -> Vec<Change> {
@@ -133,13 +135,31 @@ impl Planner for Place {
                     keys.push(Key::Cluster);
                 }
             }
+            // Strategy, topology, affinity and priority are labels.
+            (Some(Object::Service(old)), Some(Object::Service(new)))
+                if old.spec.labels != new.spec.labels =>
+            {
+                keys.push(Key::Service(new.id));
+            }
+            (Some(Object::Cluster(old)), Some(Object::Cluster(new)))
+                if old.spec.labels != new.spec.labels =>
+            {
+                keys.push(Key::Cluster);
+            }
             _ => {}
         }
     }
 
     fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
         self.scheduler.follow(view);
-        keys.extend(waiting_services(view).into_iter().map(Key::Service));
+        let services = waiting_services(view);
+        // In order of priority, if there is any, and not in that of the keys.
+        let priority = |service: Option<&ServiceId>| service.map(|id| priority::by_id(view, *id));
+        if priority(services.first()) == priority(services.last()) {
+            keys.extend(services.into_iter().map(Key::Service));
+        } else {
+            keys.push(Key::Cluster);
+        }
     }
 
     fn plan(&self, view: &Snapshot, key: &Key, ctx: &mut Ctx<'_>) -> Plan {
@@ -149,8 +169,7 @@ impl Planner for Place {
             Key::Service(service) => self.place_service(*service, ctx, &mut run),
             Key::Cluster => {
                 for service in waiting_services(view) {
-                    if run.len() >= CHANGES_PER_PLAN {
-                        plan.look_again(ctx.now);
+                    if run.is_full(ctx) {
                         break;
                     }
                     self.place_service(service, ctx, &mut run);
@@ -159,6 +178,8 @@ impl Planner for Place {
             _ => {}
         }
         plan.changes = run.into_changes();
+        // What was left for lack of room is looked at again.
+        plan.is_full(ctx);
         plan.settled = true;
         plan
     }

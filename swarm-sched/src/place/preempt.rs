@@ -24,7 +24,6 @@ use swarm_core::model::{
 };
 use swarm_core::scheduler::{Placed, PlacementView, Placements, Scheduler};
 use swarm_core::store::{Change, Event, Object, Snapshot};
-use swarm_core::time::Timestamp;
 
 use super::future::{Future, is_stopping, stage};
 use super::load::{NodeLoad, occupies};
@@ -70,6 +69,9 @@ impl Preempt {
     fn keep_promises(&self, view: &Snapshot, node: NodeId, ctx: &mut Ctx<'_>, plan: &mut Plan) {
         let promised = view.tasks_on(node).filter(|task| task.is_promised());
         for task in promised {
+            if plan.is_full(ctx) {
+                return;
+            }
             if task.room_from.iter().any(|id| view.tasks.get(*id).is_some_and(|it| occupies(it))) {
                 continue;
             }
@@ -130,6 +132,13 @@ impl Planner for Preempt {
     }
 
     fn keys(&self, view: &Snapshot, keys: &mut Vec<Key>) {
+        // What is followed no further is not to be held on to.
+        let mut future = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if limit(view) == 0 {
+            *future = Future::new(self.scheduler.counts());
+        } else {
+            future.follow(view);
+        }
         keys.push(Key::Cluster);
         let promised = view.tasks_unassigned().filter(|task| task.is_promised());
         keys.extend(promised.filter_map(|task| task.node_id).map(Key::Node));
@@ -142,7 +151,7 @@ impl Planner for Preempt {
             Key::Cluster => {
                 let most = limit(view);
                 if most > 0 && view.tasks_unassigned().any(|task| is_refused(task)) {
-                    Search::new(self, view, most, ctx.now).serve(ctx, &mut plan);
+                    Search::new(self, view, most).serve(ctx, &mut plan);
                 }
             }
             _ => {}
@@ -175,9 +184,9 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(planner: &'a Preempt, view: &Snapshot, most: usize, now: Timestamp) -> Self {
+    fn new(planner: &'a Preempt, view: &Snapshot, most: usize) -> Self {
         let mut future = planner.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        future.follow(view, now);
+        future.follow(view);
         let left = most.saturating_sub(future.leaving());
         let services = view.services.iter().map(|service| service.id);
         let priorities = services.map(|id| (id, priority::by_id(view, id))).collect();
@@ -225,6 +234,9 @@ impl<'a> Search<'a> {
             };
             let refused: Vec<_> = group.iter().filter(waits).cloned().collect();
             for task in refused {
+                if plan.is_full(ctx) {
+                    return;
+                }
                 match self.sacrifice(&task, priority, ctx) {
                     Some((sacrifice, placed)) => {
                         self.promise(&task, priority, sacrifice, placed.generic, ctx, plan);

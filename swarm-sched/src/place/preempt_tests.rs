@@ -91,6 +91,9 @@ fn who_overcommits_has_to_say_so_once() {
         room(&mut whole, "a", 4);
         whole.create("low", wish(0, 5, 2));
         assert_eq!(running(&whole, "low"), low);
+        whole.change_leader();
+        whole.run();
+        assert_eq!(running(&whole, "low"), low, "nobody who fits is evicted");
         whole.create("high", wish(9, 1, 2));
         assert_eq!((running(&whole, "low"), running(&whole, "high")), (low - 1, 1));
         assert_eq!(preempted(&whole.view()), 1);
@@ -207,6 +210,25 @@ fn no_more_leave_at_a_time_than_is_allowed() {
     assert_eq!(preempted(&whole.view()), 1, "one at a time");
     whole.run();
     assert_eq!((running(&whole, "low"), running(&whole, "high")), (1, 3), "one after another");
+}
+
+/// Its node may be down for a day.
+#[test]
+fn who_is_lost_with_its_node_is_not_waited_for() {
+    let mut whole = cluster(1);
+    let a = room(&mut whole, "a", 4);
+    whole.create("low", wish(0, 1, 4));
+    room(&mut whole, "b", 4);
+    whole.create("other", wish(1, 1, 4));
+    let high = whole.proposal("high", wish(5, 1, 4));
+    whole.commit(high);
+    whole.plan();
+    assert_eq!(tasks(&whole, "high")[0].node_id, Some(a));
+    let mut node = Node::clone(whole.view().nodes.get(a).unwrap());
+    node.status.state = NodeState::Down;
+    whole.write(vec![Change::update(node)]);
+    whole.run();
+    assert_eq!((running(&whole, "other"), running(&whole, "high")), (0, 1));
 }
 
 #[test]

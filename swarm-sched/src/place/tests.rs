@@ -586,7 +586,7 @@ fn what_was_answered_is_assumed_until_the_next_view_says_otherwise() {
     let view = world.view();
     let tasks = world.tasks_of(service);
     let scheduler = super::SpreadScheduler::default();
-    let mut ctx = Ctx { now: world.now, ids: &mut world.ids, epoch: Epoch(1) };
+    let mut ctx = Ctx::new(world.now, &mut world.ids, Epoch(1));
     let asked = PlacementView { snapshot: &view, service: None, tasks: &tasks };
     let answer = scheduler.place(&asked, &mut ctx);
     assert_eq!(answer.placed.len(), 2);

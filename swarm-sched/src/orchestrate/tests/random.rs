@@ -7,6 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use swarm_core::conformance::planner;
 use swarm_core::model::*;
+use swarm_core::scheduler::Overcommit;
 use swarm_core::store::{Change, Snapshot};
 use swarm_core::time::{Nanos, Timestamp};
 
@@ -197,7 +198,7 @@ fn change_node(mut node: Node, op: &Op, now: Timestamp) -> Change {
 }
 
 fn check_planners(world: &World, change: Option<&Change>) {
-    for planner in orchestrate::planners() {
+    for planner in orchestrate::planners(Overcommit::default()) {
         planner::check(&*planner, &world.view(), world.now);
         if let Some(change) = change {
             planner::notices(&*planner, &world.view(), change.clone(), world.now);
@@ -276,8 +277,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 2_000, ..Default::default() })]
 
     #[test]
-    fn any_history_ends_well(ops in proptest::collection::vec(op(), 1..24)) {
+    fn any_history_ends_well(
+        ops in proptest::collection::vec(op(), 1..24),
+        room in prop_oneof![Just(usize::MAX), 4_usize..10],
+    ) {
         let mut world = World::new(3);
+        world.room = room;
         world.behaves(behaviour);
         for op in &ops {
             let change = change(&mut world, op);

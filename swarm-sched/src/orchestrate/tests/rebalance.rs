@@ -209,6 +209,28 @@ fn nothing_moves_for_what_ends_again_and_again() {
     }
 }
 
+/// What completed its part of a job shall still have run there, but takes no room any more.
+#[test]
+fn what_has_completed_takes_no_room() {
+    let mut world = world(1, 6);
+    let old = world.view().nodes.iter().next().unwrap().id;
+    let job = ServiceSpec { name: "job".to_owned(), ..replicated_job("done", 20, 20) };
+    world.create(job);
+    world.behaves(|task| match image(task) {
+        "done" => Behaviour::Ends(Duration::from_secs(1), TaskState::Complete),
+        _ => Behaviour::Runs,
+    });
+    world.run_secs(60);
+    let new = world.add_node();
+    world.edit_node(old, |node| node.spec.availability = Availability::Pause);
+    let services: Vec<_> = (0..6).map(|nth| world.create(named(nth, 1))).collect();
+    world.run_secs(10 * INTERVAL);
+    world.edit_node(old, |node| node.spec.availability = Availability::Active);
+    world.run_secs(10 * INTERVAL);
+    let there = |service: &&ServiceId| world.running(**service)[0].node_id == Some(new);
+    assert_eq!((services.iter().filter(there).count(), moves(&world)), (3, 3));
+}
+
 #[test]
 fn each_move_is_explained() {
     let mut world = world(1, 3);
@@ -221,7 +243,7 @@ fn each_move_is_explained() {
     let new = world.add_node();
     world.edit_node(new, |node| node.spec.name = "new".to_owned());
     let mut ids = IdSource::seeded(9);
-    let mut ctx = Ctx { now: world.now, ids: &mut ids, epoch: Epoch(1) };
+    let mut ctx = Ctx::new(world.now, &mut ids, Epoch(1));
     let plan = rebalance(3).plan(&world.view(), &Key::Cluster, &mut ctx);
     let made = plan.changes.iter().filter_map(|change| match change {
         Change::Create(Object::Task(task)) => Some(task),

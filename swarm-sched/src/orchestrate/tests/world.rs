@@ -8,8 +8,9 @@ use std::time::Duration;
 use swarm_core::control::{Controller, Ctx, Key, Plan, Planner};
 use swarm_core::id::IdSource;
 use swarm_core::model::*;
+use swarm_core::scheduler::Overcommit;
 use swarm_core::store::{
-    Batch, Change, Epoch, Event, MemoryStore, Object, Snapshot, Store as _, Watch,
+    Batch, Change, CommitError, Epoch, Event, MemoryStore, Object, Snapshot, Store as _, Watch,
 };
 use swarm_core::time::Timestamp;
 
@@ -39,12 +40,14 @@ pub(super) struct World {
     controller: Controller,
     watch: Watch,
     behave: Box<dyn Fn(&Task) -> Behaviour>,
-    /// What must hold after every commit.
+    /// So many changes at most the store takes of the planners at once.
+    pub(super) room: usize,
+    /// What must hold after every commit, if there is room enough.
     pub(super) checks: Vec<fn(&Snapshot)>,
 }
 
 fn planners() -> Vec<Arc<dyn Planner>> {
-    let mut planners = orchestrate::planners();
+    let mut planners = orchestrate::planners(Overcommit::default());
     planners.push(Arc::new(TakeTurns));
     planners
 }
@@ -67,6 +70,7 @@ impl World {
             controller,
             watch,
             behave: Box::new(|_| Behaviour::Runs),
+            room: usize::MAX,
             checks: vec![one_task_for_each_place, not_too_many, jobs_keep_count, lawful],
         };
         for _ in 0..nodes {
@@ -199,7 +203,7 @@ impl World {
     pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..100_000 {
-            while self.step() {}
+            assert!((0..10_000).any(|_| !self.step()), "the same is decided again and again");
             let agents = self.view().tasks.iter().filter_map(|task| self.due(task)).min();
             let next = self.controller.next_at().into_iter().chain(agents).min();
             match next.map(|at| at.max(self.now)) {
@@ -228,11 +232,19 @@ impl World {
         let step = self.controller.step(&self.view(), self.now, &mut self.ids);
         let changed = step.batch.is_some();
         if let Some(batch) = step.batch {
-            let version = self.store.apply(&batch).unwrap();
-            self.controller.committed(version);
+            let (bytes, limit) = (batch.changes.len(), self.room);
+            if bytes > limit {
+                self.controller.rejected(&CommitError::TooLarge { bytes, limit });
+            } else {
+                let version = self.store.apply(&batch).unwrap();
+                self.controller.committed(version);
+            }
         }
         let view = self.view();
-        self.checks.iter().for_each(|check| check(&view));
+        // Where there is little room, what is decided for one moment takes several commits.
+        if self.room == usize::MAX || self.controller.next_at().is_none_or(|at| at > self.now) {
+            self.checks.iter().for_each(|check| check(&view));
+        }
         let reports: Vec<_> = view.tasks.iter().filter_map(|task| self.act(task)).collect();
         let reported = !reports.is_empty();
         if reported {
@@ -402,7 +414,7 @@ impl Planner for TakeTurns {
         keys.push(Key::Cluster);
     }
 
-    fn plan(&self, view: &Snapshot, _: &Key, _: &mut Ctx<'_>) -> Plan {
+    fn plan(&self, view: &Snapshot, _: &Key, ctx: &mut Ctx<'_>) -> Plan {
         let mut plan = Plan::none();
         let usable = |node: &&Arc<Node>| {
             node.status.state == NodeState::Ready && node.spec.availability == Availability::Active
@@ -414,6 +426,9 @@ impl Planner for TakeTurns {
             view.tasks_unassigned().filter(|task| task.is_wanted()).cloned().collect();
         tasks.sort_by_key(|task| (task.service_id, task.slot));
         for mut task in tasks {
+            if plan.is_full(ctx) {
+                break;
+            }
             let allowed = |node: &NodeId| {
                 let node = view.nodes.get(*node).unwrap();
                 orchestrate::clean::Fit::new(task.spec.constraints()).matches(node)

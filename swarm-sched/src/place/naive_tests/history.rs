@@ -324,7 +324,7 @@ impl<'a> World<'a> {
         let mut expected: BTreeMap<TaskId, Said> =
             self.view.tasks.iter().map(|task| (task.id, said(task))).collect();
         self.expect(only, &mut expected);
-        let mut ctx = Ctx { now: self.now, ids: &mut self.ids, epoch: Epoch(1) };
+        let mut ctx = Ctx::new(self.now, &mut self.ids, Epoch(1));
         let key = only.map_or(Key::Cluster, Key::Service);
         let mut changes = self.place.plan(&self.view, &key, &mut ctx).changes;
         let mut after = self.view.clone();
