@@ -154,7 +154,13 @@ impl Controller {
                     break;
                 }
                 self.set_timer(index, key, plan.again_at);
+                let (planned, before) = (plan.changes.len(), working.changes.len());
                 self.stage(index, key, plan, &mut working, &mut step);
+                let added = working.changes.len() - before;
+                // Most plans of this planner would be made in vain now.
+                if working.changes.len() >= self.room && 2 * added > planned {
+                    break;
+                }
             }
         }
         step.more = self.dirty.iter().any(|keys| !keys.is_empty());
@@ -239,12 +245,16 @@ impl Working {
         Self { view, now, changes: Vec::new(), position: IdMap::default() }
     }
 
-    /// Whether the commit may have these changes too: an empty one any.
+    /// Whether the commit may have these changes too: an empty one any, and any one those that are
+    /// mostly about what is in it already.
     fn has_room(&self, changes: &[Change], room: usize) -> bool {
         let there = self.changes.len();
+        if there == 0 || there + changes.len() <= room {
+            return true;
+        }
         let is_new = |change: &&Change| !self.position.contains_key(&change.target());
-        let fit = |new: usize| new == 0 || there + new <= room;
-        there == 0 || fit(changes.len()) || fit(changes.iter().filter(is_new).count())
+        let new = changes.iter().filter(is_new).count();
+        there + new <= room || 2 * new <= changes.len()
     }
 
     /// Shows a plan to whoever looks next; for each of its changes what it does.
