@@ -12,9 +12,10 @@ use crate::store::{Batch, Change, Commit, CommitError, Epoch, Event, ObjectRef, 
 use crate::time::Timestamp;
 
 /// Objects in one commit at most, so that a raft entry stays of a modest size: of tasks as the Docker
-/// CLI makes them it takes some 1,200. What is about objects that are in it already goes in: a task
-/// that is made in one commit is allocated and placed there. Plans are never split: one that is larger
-/// ([`Plan::is_full`]) has a commit of its own.
+/// CLI makes them it takes some 1,200. What is mostly about objects that are in it already goes in
+/// with the little that it adds: a task that is made in one commit is allocated and placed there. Plans
+/// are never split: one that is larger though it was told its room ([`Plan::is_full`]) has a commit of
+/// its own.
 pub const CHANGES_PER_COMMIT: usize = 1_000;
 
 /// What one step decided.

@@ -53,9 +53,8 @@ use crate::place::{STRATEGY_LABEL, load::occupies};
 /// The label of a service that says whether its tasks may be moved.
 pub const REBALANCE_LABEL: &str = "swarm.rebalance";
 
-/// A task that has run for so long is taken for one that stays. It is longer than what ends again and
-/// again mostly takes, and no shorter than failures count against a node: the scheduler sends nothing
-/// away that has lasted this long.
+/// A task that has run for so long is taken for one that stays: by then no failure of its slot counts
+/// against a node any more.
 const LASTING: Duration = crate::place::failures::MEMORY;
 
 /// Moves running tasks to where there is less to do, a few at a time.
